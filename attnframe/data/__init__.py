@@ -1,0 +1,1 @@
+"""Sentence pairs: where they come from, how they become words, ids and batches. Knows no model."""

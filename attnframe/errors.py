@@ -1,0 +1,22 @@
+"""The one exception that means "the user can mend this": a sentence, no traceback, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. The message is one sentence: the place, the offending value, the legal values or the nearest name."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A clause that helps who mistyped `name`: the nearest known name if one is near, and in any case every legal one.
+
+    Example: ``did_you_mean("multi_heda", ["cross", "multi_head"])`` gives
+    ``did you mean 'multi_head'? (known: cross, multi_head)``.
+    """
+    known = sorted(known)
+    listing = f"known: {', '.join(known) or 'none'}"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'? ({listing})" if near else listing
