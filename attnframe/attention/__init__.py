@@ -1,0 +1,30 @@
+"""Attention variants, one file each, and the contract they fulfil."""
+
+import importlib
+import pkgutil
+
+from attnframe.attention.base import Attention
+from attnframe.attention.build import build_attention, settle_backend
+from attnframe.attention.functional import masked_softmax, merge_heads, split_heads
+from attnframe.attention.mask import Mask
+from attnframe.attention.observing import AttendCall, Observer, PatternKind
+from attnframe.attention.tracing import observe, trace_attend
+
+# Every file here registers what it defines, so a new core variant is one new file.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = [
+    "AttendCall",
+    "Attention",
+    "Mask",
+    "Observer",
+    "PatternKind",
+    "build_attention",
+    "masked_softmax",
+    "merge_heads",
+    "observe",
+    "settle_backend",
+    "split_heads",
+    "trace_attend",
+]

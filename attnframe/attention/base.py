@@ -1,0 +1,122 @@
+"""`Attention`, the base class of every variant: embeddings in, embeddings out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attnframe.attention.mask import Mask
+from attnframe.attention.observing import AttendCall, Observer, PatternKind
+from attnframe.backends import MaskMod, Request, Resolution, ScoreMod, resolve
+from attnframe.backends.resolution import AUTO
+from attnframe.errors import UserError
+
+
+class Attention(nn.Module):
+    """Base class of all variants.
+
+    A subclass defines ``__init__`` (any of `d_model, num_heads, dropout, d_context, bias`, and keyword-only options)
+    and ``forward(query, key, value, mask)``. It owns its projections; what happens between the heads' q, k, v and
+    their output it leaves to `attend`, or does itself and calls `report_pattern`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.site = ""
+        self.layer = 0
+        self.backend = AUTO
+        self.attention_dropout = 0.0
+        self._resolutions: dict[Request, Resolution] = {}
+        self._observers: list[Observer] = []
+
+    def __call__(
+        self,
+        query: Float[Tensor, "batch query d_model"],
+        key: Float[Tensor, "batch key d_context"],
+        value: Float[Tensor, "batch key d_context"],
+        mask: Mask | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """ΔE for each query embedding. Without a mask every query may attend to every key."""
+        bound = (mask or Mask()).bind(query.shape[0], query.shape[1], key.shape[1], query.device)
+        output: Tensor = super().__call__(query, key, value, bound)
+        if output.shape != query.shape:
+            raise UserError(
+                f"{type(self).__name__}.forward returned shape {list(output.shape)}, "
+                f"but the embeddings it was given have {list(query.shape)}"
+            )
+        for observer in self._observers:
+            observer.returned(self)
+        return output
+
+    def attend(
+        self,
+        q: Float[Tensor, "batch heads query head_dim"],
+        k: Float[Tensor, "batch key_heads key head_dim"],
+        v: Float[Tensor, "batch key_heads key value_dim"],
+        mask: Mask,
+        *,
+        scale: float | None = None,
+        score_mod: ScoreMod | None = None,
+        mask_mod: MaskMod | None = None,
+    ) -> Float[Tensor, "batch heads query value_dim"]:
+        """softmax(score_mod(q·kᵀ·scale))·v on the module's backend; `scale` is 1/√head_dim unless given.
+
+        The one place where backend, attention dropout and recording act. `value_dim` may differ from `head_dim`;
+        `key_heads` may divide `heads`. A query that may attend to nothing gets zeros.
+        """
+        scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+        dropout = self.attention_dropout if self.training else 0.0
+        request = Request(
+            device=q.device.type,
+            dtype=q.dtype,
+            heads=q.shape[1],
+            key_heads=k.shape[1],
+            head_dim=q.shape[-1],
+            value_dim=v.shape[-1],
+            dropout=dropout,
+            score_mod=score_mod is not None,
+            mask_mod=mask_mod is not None,
+        )
+        output = self.resolution(request).backend.attend(
+            q, k, v, mask, scale=scale, dropout=dropout, score_mod=score_mod, mask_mod=mask_mod
+        )
+        for observer in self._observers:
+            observer.attended(self, AttendCall(request, q, k, v, mask, scale, score_mod, mask_mod, output))
+        return output
+
+    def report_pattern(self, combine: Callable[..., Tensor], kind: PatternKind | str) -> None:
+        """Say what this call's pattern is, where it is not the weights of one `attend`.
+
+        `combine` is called only while someone records, with the weights [batch, heads, query, key] of each `attend`
+        call of this forward in order, and returns the effective pattern of the same shape.
+        """
+        for observer in self._observers:
+            observer.reported(self, combine, PatternKind(kind))
+
+    def resolution(self, request: Request) -> Resolution:
+        """The backend that runs `request`. Raises `BackendError` when the module's own choice cannot."""
+        if request not in self._resolutions:
+            self._resolutions[request] = resolve(self.backend, [request])
+        return self._resolutions[request]
+
+    def settle(self, resolution: Resolution, requests: Iterable[Request]) -> None:
+        """Fix the backend that runs each of `requests`."""
+        self._resolutions.update(dict.fromkeys(requests, resolution))
+
+    @contextlib.contextmanager
+    def observed_by(self, observer: Observer) -> Iterator[None]:
+        """Within this context `observer` sees every call."""
+        self._observers.append(observer)
+        try:
+            yield
+        finally:
+            self._observers.remove(observer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Observers and resolved backends belong to this process; a copy finds its own.
+        return {**self.__dict__, "_observers": [], "_resolutions": {}}

@@ -1,0 +1,57 @@
+"""Watching attention without changing it: what an observer of a module is told."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from attnframe.attention.mask import Mask
+from attnframe.backends import MaskMod, Request, ScoreMod
+
+if TYPE_CHECKING:
+    from attnframe.attention.base import Attention
+
+
+class PatternKind(enum.StrEnum):
+    """What the numbers of a pattern are."""
+
+    PROBABILITY = "probability"
+    """Rows sum to 1, or to 0 where the query may attend to nothing."""
+    SIGNED = "signed"
+    """Weights may be negative."""
+    UNNORMALISED = "unnormalised"
+    """Non-negative, but rows have a mass of their own."""
+    IMPLICIT = "implicit"
+    """The module never forms such weights; these reproduce its output."""
+
+
+@dataclass(frozen=True)
+class AttendCall:
+    """One call of `Attention.attend` with its result, as observers see it. Shapes as in `Backend.attend`."""
+
+    request: Request
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Mask
+    scale: float
+    score_mod: ScoreMod | None
+    mask_mod: MaskMod | None
+    output: Tensor
+
+
+class Observer:
+    """Sees a module's calls. A subclass overrides what it wants to know."""
+
+    def attended(self, module: Attention, call: AttendCall) -> None:
+        """After each `attend`."""
+
+    def reported(self, module: Attention, combine: Callable[..., Tensor], kind: PatternKind) -> None:
+        """When the variant reports its own pattern; `combine` takes the weights of its `attend` calls in order."""
+
+    def returned(self, module: Attention) -> None:
+        """After each `forward`."""

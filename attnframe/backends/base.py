@@ -1,0 +1,88 @@
+"""What a backend is asked and what it answers."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from attnframe.attention.mask import Mask
+
+ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""``score_mod(score, batch, head, q_idx, kv_idx) -> score`` as in FlexAttention
+(https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html). The arguments broadcast to
+[batch, heads, query, key]; `q_idx` is the position in the sequence, so it counts on across cached decoding."""
+
+MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""``mask_mod(batch, head, q_idx, kv_idx) -> Bool``, True where the query may attend; the same indices."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One kind of call that a module makes: what a backend needs to know before it says whether it can run it."""
+
+    device: str
+    dtype: torch.dtype
+    heads: int
+    key_heads: int
+    head_dim: int
+    value_dim: int
+    dropout: float = 0.0
+    score_mod: bool = False
+    mask_mod: bool = False
+
+
+class Backend(abc.ABC):
+    """One way to compute attention. Stateless."""
+
+    name: str
+
+    @abc.abstractmethod
+    def unsupported(self, request: Request) -> list[str]:
+        """Why this backend cannot run `request`, a sentence each; empty when it can."""
+
+    @abc.abstractmethod
+    def attend(
+        self,
+        q: Float[Tensor, "batch heads query head_dim"],
+        k: Float[Tensor, "batch key_heads key head_dim"],
+        v: Float[Tensor, "batch key_heads key value_dim"],
+        mask: Mask,
+        *,
+        scale: float,
+        dropout: float,
+        score_mod: ScoreMod | None,
+        mask_mod: MaskMod | None,
+    ) -> Float[Tensor, "batch heads query value_dim"]:
+        """softmax(score_mod(q·kᵀ·scale) where allowed)·v. `dropout` acts on the weights (0 outside training).
+
+        `key_heads` divides `heads`: consecutive query heads share a key head. A query that may attend to nothing
+        gets zeros and sends finite gradients.
+        """
+
+
+def index_grid(scores_shape: torch.Size, query_offset: int, device: torch.device) -> tuple[Tensor, ...]:
+    """(batch, head, q_idx, kv_idx) for score_mod and mask_mod, broadcasting to `scores_shape`."""
+    batch, heads, queries, keys = scores_shape
+    return (
+        torch.arange(batch, device=device)[:, None, None, None],
+        torch.arange(heads, device=device)[:, None, None],
+        torch.arange(query_offset, query_offset + queries, device=device)[:, None],
+        torch.arange(keys, device=device),
+    )
+
+
+def allowed(
+    mask: Mask, mask_mod: MaskMod | None, scores_shape: torch.Size, device: torch.device
+) -> Bool[Tensor, "batch #heads query key"]:
+    """Where attention is allowed by the mask and, if given, by `mask_mod` too."""
+    keep = mask.dense()
+    if mask_mod is not None:
+        keep = keep & mask_mod(*index_grid(scores_shape, mask.query_offset, device))
+    return keep

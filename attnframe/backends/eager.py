@@ -1,0 +1,69 @@
+"""Plain matrix products and a softmax: the definition of correct. Runs everything, keeps [query, key] in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnframe.backends.base import Backend, MaskMod, Request, ScoreMod, allowed, index_grid
+
+if TYPE_CHECKING:
+    from attnframe.attention.mask import Mask
+
+
+class Eager(Backend):
+    """softmax(QKᵀ·scale)V step by step (Vaswani et al. 2017, section 3.2.1, https://arxiv.org/abs/1706.03762)."""
+
+    name = "eager"
+
+    def unsupported(self, request: Request) -> list[str]:
+        return []
+
+    def attend(
+        self,
+        q: Float[Tensor, "batch heads query head_dim"],
+        k: Float[Tensor, "batch key_heads key head_dim"],
+        v: Float[Tensor, "batch key_heads key value_dim"],
+        mask: Mask,
+        *,
+        scale: float,
+        dropout: float,
+        score_mod: ScoreMod | None,
+        mask_mod: MaskMod | None,
+    ) -> Float[Tensor, "batch heads query value_dim"]:
+        weights = attention_weights(q, k, mask, scale=scale, score_mod=score_mod, mask_mod=mask_mod)
+        return F.dropout(weights, dropout) @ repeat_heads(v, q.shape[1])
+
+
+def attention_weights(
+    q: Float[Tensor, "batch heads query head_dim"],
+    k: Float[Tensor, "batch key_heads key head_dim"],
+    mask: Mask,
+    *,
+    scale: float,
+    score_mod: ScoreMod | None = None,
+    mask_mod: MaskMod | None = None,
+) -> Float[Tensor, "batch heads query key"]:
+    """The pattern: each row sums to 1, or to 0 where the query may attend to nothing."""
+    scores = q @ repeat_heads(k, q.shape[1]).transpose(-2, -1) * scale
+    if score_mod is not None:
+        scores = score_mod(scores, *index_grid(scores.shape, mask.query_offset, q.device))
+    return masked_softmax(scores, allowed(mask, mask_mod, scores.shape, q.device))
+
+
+def masked_softmax(
+    scores: Float[Tensor, "*batch query key"], keep: Bool[Tensor, "*#batch query key"]
+) -> Float[Tensor, "*batch query key"]:
+    """Softmax over the keys where `keep` is True; zeros, with finite gradients, for a row that keeps none."""
+    # A finite fill and a second masking: softmax over a row of -inf would be NaN, and so would its gradient.
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~keep, lowest).softmax(dim=-1).masked_fill(~keep, 0.0)
+
+
+def repeat_heads(x: Float[Tensor, "batch key_heads key dim"], heads: int) -> Float[Tensor, "batch heads key dim"]:
+    """Each key head once for every query head that shares it."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)

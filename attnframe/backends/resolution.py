@@ -1,0 +1,56 @@
+"""Which backend runs a module: the one asked for, or with `auto` the first that can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from attnframe.backends.base import Backend, Request
+from attnframe.backends.eager import Eager
+from attnframe.backends.sdpa import Sdpa
+from attnframe.errors import UserError, did_you_mean
+
+AUTO = "auto"
+
+# `auto` tries them in this order: fused ones first, the one that runs everything last.
+_BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Sdpa(), Eager())}
+
+
+class BackendError(UserError):
+    """A backend that was asked for by name cannot run what the variant needs."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The backend that runs, and for each one that `auto` passed over the reasons."""
+
+    backend: Backend
+    passed_over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def backends() -> dict[str, Backend]:
+    """Every backend by name, in the order in which `auto` tries them."""
+    return dict(_BACKENDS)
+
+
+def resolve(choice: str, requests: Iterable[Request]) -> Resolution:
+    """The backend for all of `requests`: `choice`, or for "auto" the first without a reason against it.
+
+    Raises `BackendError` for an explicit choice that cannot run (every reason, and the nearest backend that can),
+    `UserError` for an unknown name.
+    """
+    requests = list(requests)
+    reasons = {name: _reasons(backend, requests) for name, backend in _BACKENDS.items()}
+    able = next(name for name, against in reasons.items() if not against)
+    if choice == AUTO:
+        passed_over = dict(list(reasons.items())[: list(reasons).index(able)])
+        return Resolution(_BACKENDS[able], passed_over)
+    if choice not in _BACKENDS:
+        raise UserError(f"there is no backend {choice!r}: {did_you_mean(choice, [AUTO, *_BACKENDS])}")
+    if reasons[choice]:
+        raise BackendError(f"backend={choice} cannot run this: {'; '.join(reasons[choice])}; backend={able} can")
+    return Resolution(_BACKENDS[choice])
+
+
+def _reasons(backend: Backend, requests: list[Request]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(reason for request in requests for reason in backend.unsupported(request)))

@@ -1,0 +1,135 @@
+"""Finding plugins: installed packages with an entry point, and loose files in the plugin folders."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnframe import registry
+from attnframe.errors import UserError, did_you_mean
+
+ENTRY_POINT_GROUP = "attnframe.plugins"
+FOLDERS_VARIABLE = "ATTNFRAME_PLUGINS"
+DEFAULT_FOLDER = "plugins"
+
+
+class PluginWarning(UserWarning):
+    """A plugin could not be imported; everything else goes on without it."""
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plugin that failed to import: its file, the cause in one line, and the variants it would have defined."""
+
+    file: str
+    cause: str
+    names: frozenset[str]
+
+
+_loaded: dict[str, None] = {}
+_broken: dict[str, BrokenPlugin] = {}
+_conf_folders: dict[Path, None] = {}
+
+
+def load_plugins() -> None:
+    """Import every plugin that was not tried yet. Each failing one is a single `PluginWarning`.
+
+    Folders come from ``$ATTNFRAME_PLUGINS`` (several are separated as in ``$PATH``; empty turns loose files off),
+    by default ``plugins/`` of the working directory. Raises `registry.DuplicateNameError`.
+    """
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        label = f"{entry_point.name} ({entry_point.value})"
+        if label not in _loaded and label not in _broken:
+            _load_entry_point(entry_point, label)
+    for folder in plugin_folders():
+        for file in sorted(folder.glob("*.py")):
+            path = str(file.resolve())
+            if not file.name.startswith("_") and path not in _loaded and path not in _broken:
+                _load_file(path)
+
+
+def find_variant(name: str) -> registry.Variant:
+    """The variant called `name`; on a miss plugins are loaded first, so that worker processes find them too.
+
+    Raises `UserError` with the nearest name, or with the cause if a plugin that would define it failed to import.
+    """
+    if name not in registry.variants():
+        load_plugins()
+    known = registry.variants()
+    if name in known:
+        return known[name]
+    for broken in broken_plugins():
+        if name in broken.names:
+            raise UserError(f"the variant {name!r} is not available: {broken.file} failed to import: {broken.cause}")
+    raise UserError(f"there is no attention variant {name!r}: {did_you_mean(name, known)}")
+
+
+def plugin_folders() -> list[Path]:
+    """Existing folders that are searched for plugin files."""
+    setting = os.environ.get(FOLDERS_VARIABLE, DEFAULT_FOLDER)
+    return [folder for folder in map(Path, filter(None, setting.split(os.pathsep))) if folder.is_dir()]
+
+
+def loaded_plugins() -> list[str]:
+    """Files and entry points that were imported, in that order."""
+    return list(_loaded)
+
+
+def broken_plugins() -> list[BrokenPlugin]:
+    """Plugins that failed to import."""
+    return list(_broken.values())
+
+
+def plugin_conf_folders() -> list[Path]:
+    """The `conf/` folders that installed plugin packages bring along."""
+    return list(_conf_folders)
+
+
+def _load_entry_point(entry_point: importlib.metadata.EntryPoint, label: str) -> None:
+    try:
+        entry_point.load()
+    except registry.DuplicateNameError:
+        raise
+    except (Exception, SystemExit) as error:
+        _note_broken(label, error, source="")
+        return
+    _loaded[label] = None
+    file = getattr(sys.modules.get(entry_point.module.partition(".")[0]), "__file__", None)
+    if file is not None and (conf := Path(file).parent / "conf").is_dir():
+        _conf_folders[conf] = None
+
+
+def _load_file(path: str) -> None:
+    name = f"attnframe_plugins.{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "a .py path always has a source loader"
+    module = importlib.util.module_from_spec(spec)
+    previous = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        registry.forget(path)
+        if previous is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = previous
+        if isinstance(error, registry.DuplicateNameError):
+            raise
+        _note_broken(path, error, source=Path(path).read_text(encoding="utf-8", errors="replace"))
+        return
+    _loaded[path] = None
+
+
+def _note_broken(file: str, error: BaseException, source: str) -> None:
+    # By convention a file is called like its variant; what it says itself counts as well.
+    names = {Path(file).stem, *re.findall(r"register_attention\(\s*['\"](\w+)['\"]", source)}
+    cause = f"{type(error).__name__}: {error}".splitlines()[0]
+    _broken[file] = BrokenPlugin(file, cause, frozenset(names))
+    warnings.warn(f"plugin {file} was left out, it failed to import: {cause}", PluginWarning, stacklevel=4)

@@ -1,0 +1,1 @@
+"""What attention looked at: recorded, measured against gold alignments, and drawn."""

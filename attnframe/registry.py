@@ -1,0 +1,201 @@
+"""Attention variants by name: registration, and the config schema read off each constructor.
+
+Standard library only, so that listing and checking names never waits for torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attnframe.errors import UserError, did_you_mean
+
+GIVEN = ("d_model", "num_heads", "dropout", "d_context", "bias")
+"""What a constructor may ask for by name and is then given by the model; everything else in it is an option."""
+
+RESERVED = ("name", "backend")
+"""Words that a config or `build_attention` uses itself beside the options."""
+
+_OPTION_TYPES = "int, float, bool, str, an Enum, list, tuple, dict, or one of these | None"
+
+
+class DuplicateNameError(UserError):
+    """Two files register the same name. Never a mere warning: a comparison with the wrong one would look fine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One keyword-only constructor argument: what `attention.<name>=` sets."""
+
+    name: str
+    type: Any
+    default: Any
+
+    @property
+    def type_name(self) -> str:
+        """The type as one would write it, for example ``int | None``."""
+        return self.type.__name__ if isinstance(self.type, type) and not typing.get_args(self.type) else str(
+            self.type
+        ).replace("typing.", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A registered attention variant and what its constructor says about it."""
+
+    name: str
+    cls: type
+    file: str
+    takes: frozenset[str]
+    options: tuple[Option, ...]
+
+    @property
+    def summary(self) -> str:
+        """First line of the class docstring: the formula in one line."""
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    def schema(self) -> type:
+        """A dataclass with `name` and every option, typed and with its default: the Hydra config of this variant."""
+        fields: list[tuple[str, Any, Any]] = [("name", str, dataclasses.field(default=self.name))]
+        for option in self.options:
+            fields.append((option.name, option.type, _field(option.default)))
+        return dataclasses.make_dataclass(self.cls.__name__, fields, module=__name__)
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Refuse, by name, an option that the constructor does not have or a value of another type."""
+        known = {option.name: option for option in self.options}
+        for name, value in options.items():
+            if name not in known:
+                hint = did_you_mean(name, known) if known else "it takes no options"
+                raise UserError(f"{self.name} has no option {name!r}: {hint}")
+            if not _fits(value, known[name].type):
+                raise UserError(
+                    f"{self.name}: option {name}={value!r} is no {known[name].type_name} "
+                    f"(default {known[name].default!r})"
+                )
+
+
+_variants: dict[str, Variant] = {}
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def register_attention(name: str) -> Callable[[_Class], _Class]:
+    """Class decorator: make an `Attention` subclass selectable as ``attention=<name>``.
+
+    Raises `UserError` when the signature is no complete schema (``*args``, ``**kwargs``, an option without a type or
+    a default), and `DuplicateNameError` when another file has registered `name`.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UserError(f"register_attention({name!r}): a variant's name is a Python identifier such as 'my_variant'")
+
+    def register(cls: _Class) -> _Class:
+        variant = Variant(name, cls, _file_of(cls), *_read_signature(name, cls))
+        earlier = _variants.get(name)
+        if earlier is not None and (earlier.file, earlier.cls.__qualname__) != (variant.file, cls.__qualname__):
+            raise DuplicateNameError(
+                f"the variant {name!r} is registered twice: by {earlier.cls.__qualname__} in {earlier.file} "
+                f"and by {cls.__qualname__} in {variant.file}; rename one of them"
+            )
+        _variants[name] = variant
+        return cls
+
+    return register
+
+
+def variants() -> dict[str, Variant]:
+    """Every registered variant by name, in alphabetical order."""
+    return dict(sorted(_variants.items()))
+
+
+def forget(file: str) -> None:
+    """Drop what `file` has registered: a plugin that fails half-way leaves nothing behind."""
+    for name in [name for name, variant in _variants.items() if variant.file == file]:
+        del _variants[name]
+
+
+def _file_of(cls: type) -> str:
+    module = sys.modules.get(cls.__module__)
+    file = getattr(module, "__file__", None)
+    return str(Path(file).resolve()) if file else f"<{cls.__module__}>"
+
+
+def _read_signature(name: str, cls: type) -> tuple[frozenset[str], tuple[Option, ...]]:
+    where = f"{name}: {cls.__qualname__}.__init__"
+    init: Any = cls.__init__  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(init)
+    except NameError as error:
+        raise UserError(f"{where} has an annotation that cannot be read: {error}") from error
+    takes: set[str] = set()
+    options: list[Option] = []
+    for parameter in list(inspect.signature(init).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise UserError(f"{where} has {parameter}: name every option, so that a misspelt one can be refused")
+        if parameter.name in GIVEN:
+            takes.add(parameter.name)
+            continue
+        if parameter.name in RESERVED:
+            raise UserError(f"{where}: an option cannot be called {parameter.name!r}; that word is taken")
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            raise UserError(f"{where}: {parameter.name!r} is none of {', '.join(GIVEN)}, so it is an option: put it "
+                            f"behind a bare * in the signature")
+        if parameter.name not in hints:
+            raise UserError(f"{where}: option {parameter.name!r} needs a type ({_OPTION_TYPES})")
+        if parameter.default is parameter.empty:
+            raise UserError(f"{where}: option {parameter.name!r} needs a default")
+        hint = hints[parameter.name]
+        if not _is_option_type(hint):
+            raise UserError(f"{where}: option {parameter.name!r} has type {hint}; possible are {_OPTION_TYPES}")
+        if not _fits(parameter.default, hint):
+            raise UserError(f"{where}: the default {parameter.default!r} of option {parameter.name!r} is no {hint}")
+        options.append(Option(parameter.name, hint, parameter.default))
+    return frozenset(takes), tuple(options)
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    """The type behind ``X | None``, and whether None was allowed. Other unions stay as they are."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        if len(members) == 1:
+            return members[0], True
+    return hint, False
+
+
+def _is_option_type(hint: Any) -> bool:
+    bare, _ = _without_none(hint)
+    container = typing.get_origin(bare) or bare
+    if container in (list, tuple, dict):
+        return all(inner is Ellipsis or _is_option_type(inner) for inner in typing.get_args(bare))
+    return isinstance(bare, type) and (bare in (int, float, bool, str) or issubclass(bare, enum.Enum))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    bare, optional = _without_none(hint)
+    if value is None:
+        return optional
+    container = typing.get_origin(bare) or bare
+    if container in (list, tuple):
+        inner = typing.get_args(bare)
+        # A config holds every sequence as a list, also where the constructor says tuple.
+        return isinstance(value, list | tuple) and (not inner or all(_fits(item, inner[0]) for item in value))
+    if container is float:
+        return isinstance(value, float | int) and not isinstance(value, bool)
+    if container is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(container, type) and issubclass(container, enum.Enum):
+        return isinstance(value, container) or value in container.__members__
+    return isinstance(value, container)
+
+
+def _field(default: Any) -> Any:
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default))
+    return dataclasses.field(default=default)
