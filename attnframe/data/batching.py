@@ -1,0 +1,156 @@
+"""Batches of sentence pairs: which pairs go together (a token budget), and the padded tensors they become."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from attnframe.data.tokenizer import BOS, EOS, PAD
+from attnframe.errors import UserError
+
+# Pairs whose lengths differ by less than this factor share a bucket: wide enough to mix a batch anew each epoch, narrow
+# enough that padding stays a few per cent.
+_BUCKET_RATIO = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One encoded pair: its index in the list of pairs, and its ids without BOS and EOS."""
+
+    index: int
+    src_ids: Sequence[int]
+    tgt_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded tensors of some pairs, on one device.
+
+    src       Long[batch, src_length]  source ids, EOS, then PAD
+    src_keep  Bool[batch, src_length]  True where `src` is real (EOS is)
+    tgt_in    Long[batch, tgt_length]  BOS, target ids, then PAD: what the decoder reads
+    tgt_out   Long[batch, tgt_length]  target ids, EOS, then PAD: what it should say at each step
+    tgt_keep  Bool[batch, tgt_length]  True where `tgt_in` and `tgt_out` are real
+    indices   Long[batch]              place of each pair in the list of pairs
+    """
+
+    src: Tensor
+    src_keep: Tensor
+    tgt_in: Tensor
+    tgt_out: Tensor
+    tgt_keep: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.indices)
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Tokens to predict, EOS counted and padding not. On an accelerator this waits for the device."""
+        return int(self.tgt_keep.sum())
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same batch on `device`."""
+        moved = (getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self))
+        return Batch(*moved)
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """The padded batch of `examples`, rows in the order given. Raises ValueError where there are none."""
+    if not examples:
+        raise ValueError("a batch needs at least one example")
+    src, src_keep = _pad([[*example.src_ids, EOS] for example in examples])
+    tgt_in, tgt_keep = _pad([[BOS, *example.tgt_ids] for example in examples])
+    tgt_out, _ = _pad([[*example.tgt_ids, EOS] for example in examples])
+    return Batch(src, src_keep, tgt_in, tgt_out, tgt_keep, torch.tensor([example.index for example in examples]))
+
+
+def _pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(row) for row in rows])
+    longest = int(lengths.max())
+    padded = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])
+    return padded, torch.arange(longest) < lengths[:, None]
+
+
+class TokenBatchSampler(Sampler[list[int]]):
+    """Batches of indices of pairs of like length, each at most `max_tokens` large, for `DataLoader(batch_sampler=...)`.
+
+    `lengths` are (source, target) lengths without special tokens. The size of a batch is rows x (longest source +
+    longest target), padding and specials counted: EOS on the source, one of BOS and EOS on the target. Every index
+    comes once an epoch. With `shuffle`, which pairs share a batch and the order of batches depend on (seed, epoch) and
+    nothing else; without, pairs go from short to long, the same each epoch.
+
+    Raises UserError where one pair alone is larger than `max_tokens`.
+    """
+
+    def __init__(self, lengths: Sequence[tuple[int, int]], *, max_tokens: int, seed: int, shuffle: bool) -> None:
+        self._lengths = [(source + 1, target + 1) for source, target in lengths]
+        self._max_tokens = max_tokens
+        self._seed = seed
+        self._shuffle = shuffle
+        self._epoch = 0
+        self._batches: list[list[int]] | None = None
+        largest = max((source + target for source, target in self._lengths), default=0)
+        if largest > max_tokens:
+            raise UserError(
+                f"data.max_tokens is {max_tokens}, but the longest sentence pair alone has {largest} tokens: "
+                f"set data.max_tokens to {largest} or more"
+            )
+
+    @property
+    def sampler(self) -> TokenBatchSampler:
+        """Itself: Lightning tells the epoch to `batch_sampler.sampler`, never to `batch_sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0, whose batches the next iteration gives."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            if self._shuffle:
+                self._batches = None
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # Copies, so that who edits a batch does not edit the epoch.
+        return (list(batch) for batch in self._epoch_batches())
+
+    def __len__(self) -> int:
+        """Number of batches in the current epoch; it may differ from epoch to epoch."""
+        return len(self._epoch_batches())
+
+    def _epoch_batches(self) -> list[list[int]]:
+        if self._batches is None:
+            self._batches = self._make_batches()
+        return self._batches
+
+    def _make_batches(self) -> list[list[int]]:
+        order = list(range(len(self._lengths)))
+        if not self._shuffle:
+            return self._fill(sorted(order, key=lambda i: (sum(self._lengths[i]), self._lengths[i], i)))
+        # A string seed goes through SHA-512 (not Python's salted hash), so (1, 2) and (2, 1) are unrelated streams.
+        rng = random.Random(f"{self._seed},{self._epoch}")
+        rng.shuffle(order)
+        order.sort(key=lambda i: int(math.log(sum(self._lengths[i]), _BUCKET_RATIO)))
+        batches = self._fill(order)
+        rng.shuffle(batches)
+        return batches
+
+    def _fill(self, order: Sequence[int]) -> list[list[int]]:
+        batches: list[list[int]] = []
+        longest_source = longest_target = 0
+        for index in order:
+            source, target = self._lengths[index]
+            longest_source, longest_target = max(longest_source, source), max(longest_target, target)
+            rows = len(batches[-1]) + 1 if batches else 1
+            if batches and rows * (longest_source + longest_target) <= self._max_tokens:
+                batches[-1].append(index)
+            else:
+                batches.append([index])
+                longest_source, longest_target = source, target
+        return batches

@@ -1,0 +1,461 @@
+"""Attention patterns as a picture: one heat map for each layer (rows) and head (columns), drawn with Pillow alone.
+
+Labels use the font that Pillow carries. It covers little more than ASCII, so accented Latin letters are written as a
+letter plus a mark drawn here, and œ as oe; other scripts take a system font where one is installed, and else show the
+font's box for a missing glyph.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnframe.data.schema import Alignment
+
+Box = tuple[int, int, int, int]
+Colour = tuple[int, int, int]
+
+MAX_WIDTH: Final = 1800
+"""Pixels: cells shrink until the picture is this narrow."""
+MAX_HEIGHT: Final = 3900
+MAX_PANELS_A_SIDE: Final = 200
+"""Most layers and most heads in one picture."""
+
+_MARGIN: Final = 24
+_HEADER: Final = 66
+_MIN_WIDTH: Final = 520
+_LARGEST_CELL: Final = 22
+_SMALLEST_LABELLED_CELL: Final = 8
+_SMALLEST_GRIDDED_CELL: Final = 8
+_SMALLEST_OUTLINED_CELL: Final = 4
+_LARGEST_FONT: Final = 13
+_LABEL_GAP: Final = 5
+_CAPTION_SIZE: Final = 13
+_CAPTION_HEIGHT: Final = 24
+
+_INK: Final[Colour] = (30, 34, 42)
+_MUTED: Final[Colour] = (96, 104, 116)
+_FRAME: Final[Colour] = (205, 211, 219)
+_PAPER: Final[Colour] = (255, 255, 255)
+_GOLD: Final[Colour] = (230, 92, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PatternLayout:
+    """Where everything lies in a picture, in pixels. Boxes are (left, top, right, bottom), right and bottom outside.
+
+    `cell` is the side of a cell: whole pixels, or less than one where a pixel shows the mean of several cells. Labels
+    are there when `font_size` is above 0.
+    """
+
+    layers: int
+    heads: int
+    queries: int
+    keys: int
+    cell: float
+    font_size: int
+    query_label_width: int
+    key_label_height: int
+    caption_height: int
+    gap: int
+
+    @property
+    def panel_size(self) -> tuple[int, int]:
+        """Width and height of the cells of one panel, without labels."""
+        return max(1, math.floor(self.keys * self.cell)), max(1, math.floor(self.queries * self.cell))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        width, height = self._step
+        return (
+            max(_MIN_WIDTH, 2 * _MARGIN + self.heads * width - self.gap),
+            2 * _MARGIN + _HEADER + self.layers * height - self.gap,
+        )
+
+    @property
+    def _step(self) -> tuple[int, int]:
+        width, height = self.panel_size
+        above = self.caption_height + self.key_label_height
+        return self.query_label_width + width + self.gap, above + height + self.gap
+
+    def panel_box(self, layer: int, head: int) -> Box:
+        """The cells of one panel; layer and head count from 0."""
+        step_x, step_y = self._step
+        left = _MARGIN + head * step_x + self.query_label_width
+        top = _MARGIN + _HEADER + layer * step_y + self.caption_height + self.key_label_height
+        width, height = self.panel_size
+        return left, top, left + width, top + height
+
+    def cell_box(self, layer: int, head: int, query: int, key: int) -> Box:
+        """One cell. Where cells have a grid between them, the last row and column of its pixels are grid."""
+        left, top, _, _ = self.panel_box(layer, head)
+        return (
+            left + math.floor(key * self.cell),
+            top + math.floor(query * self.cell),
+            left + math.ceil((key + 1) * self.cell),
+            top + math.ceil((query + 1) * self.cell),
+        )
+
+    def cell_centre(self, layer: int, head: int, query: int, key: int) -> tuple[int, int]:
+        """A pixel (x, y) inside the cell that always has the colour of its weight, where `cell` is 1 or more."""
+        left, top, right, bottom = self.cell_box(layer, head, query, key)
+        return (left + right - 1) // 2, (top + bottom - 1) // 2
+
+
+def pattern_layout(
+    layers: int, heads: int, *, query_labels: Sequence[str], key_labels: Sequence[str]
+) -> PatternLayout:
+    """The layout that `draw_patterns` uses for so many panels with these labels: the largest cells that fit.
+
+    Labels are dropped where cells would be under 8 pixels. Raises ValueError for no or too many layers or heads, and
+    for no labels.
+    """
+    if not (0 < layers <= MAX_PANELS_A_SIDE and 0 < heads <= MAX_PANELS_A_SIDE and query_labels and key_labels):
+        raise ValueError(
+            f"cannot draw {layers} layers x {heads} heads of {len(query_labels)} queries x {len(key_labels)} keys: "
+            f"each must be at least 1, layers and heads at most {MAX_PANELS_A_SIDE}"
+        )
+    queries, keys = len(query_labels), len(key_labels)
+    # Widths grow with the font, so one measurement does for every size.
+    query_unit, key_unit = (
+        max(_text_width(_shorten(label, _LARGEST_FONT), _LARGEST_FONT) for label in labels) / _LARGEST_FONT
+        for labels in (query_labels, key_labels)
+    )
+
+    def labelled(cell: int) -> PatternLayout:
+        font = min(_LARGEST_FONT, cell)
+        width, height = (math.ceil(unit * font) + 2 + _LABEL_GAP for unit in (query_unit, key_unit))
+        return PatternLayout(layers, heads, queries, keys, cell, font, width, height, _CAPTION_HEIGHT, 26)
+
+    captions = _CAPTION_HEIGHT if layers * _CAPTION_HEIGHT <= MAX_HEIGHT // 4 else 0
+
+    def bare(cell: float, gap: int) -> PatternLayout:
+        return PatternLayout(layers, heads, queries, keys, cell, 0, 0, 0, captions, gap)
+
+    for cell in range(_LARGEST_CELL, _SMALLEST_LABELLED_CELL - 1, -1):
+        if _fits(layout := labelled(cell)):
+            return layout
+    for gap in (14, 4):
+        for cell in range(_LARGEST_CELL, 0, -1):
+            if _fits(layout := bare(cell, gap)):
+                return layout
+    return bare(
+        min(
+            (MAX_WIDTH - 2 * _MARGIN - heads * 4) / (heads * keys),
+            (MAX_HEIGHT - 2 * _MARGIN - _HEADER - layers * (4 + captions)) / (layers * queries),
+        ),
+        4,
+    )
+
+
+def _fits(layout: PatternLayout) -> bool:
+    width, height = layout.size
+    return width <= MAX_WIDTH and height <= MAX_HEIGHT
+
+
+def draw_patterns(
+    weights: Tensor,
+    *,
+    query_labels: Sequence[str],
+    key_labels: Sequence[str],
+    title: str,
+    subtitle: str = "",
+    alignment: Alignment | None = None,
+) -> Image.Image:
+    """A picture (RGB) of `weights` [layers, heads, query, key]: a panel a layer and head, queries down, keys across.
+
+    Weights are drawn on a fixed scale from 0 to 1, so that pictures compare; beyond it they take the colour of its end
+    and the colour bar says so. Links of `alignment` are outlined, thick where sure, in cells of 4 pixels or more:
+    (source, target) is the cell in column `source` and row `target`, so the caller maps words to keys and queries
+    first. `pattern_layout` tells which pixel is what. Any text will do for a label; long ones end in an ellipsis.
+
+    Raises ValueError for more panels than `MAX_PANELS_A_SIDE` a side or none, for weights that are
+    not finite, labels that are not one a row or column, and links outside the panels.
+    """
+    if weights.ndim != 4 or weights.shape[2:] != (len(query_labels), len(key_labels)):
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} are not [layers, heads, {len(query_labels)} query labels, "
+            f"{len(key_labels)} key labels]"
+        )
+    values: NDArray[np.float32] = weights.detach().float().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise ValueError("attention weights hold NaN or infinity")
+    layers, heads, queries, keys = values.shape
+    for source, target in alignment.possible if alignment else ():
+        if not (0 <= source < keys and 0 <= target < queries):
+            raise ValueError(f"link ({source}, {target}) lies outside {queries} queries x {keys} keys")
+
+    layout = pattern_layout(layers, heads, query_labels=query_labels, key_labels=key_labels)
+    image = Image.new("RGB", layout.size, _PAPER)
+    outlined = alignment if alignment and layout.cell >= _SMALLEST_OUTLINED_CELL else None
+    beyond = bool(values.min() < -1e-3), bool(values.max() > 1 + 1e-3)
+    _draw_header(image, title, subtitle, outlined, beyond)
+    overlay = _panel_overlay(layout, outlined)
+    labels = _label_strips(layout, query_labels, key_labels)
+    draw = ImageDraw.Draw(image)
+    for layer in range(layers):
+        for head in range(heads):
+            left, top, right, bottom = layout.panel_box(layer, head)
+            image.paste(_heat_map(values[layer, head], layout), (left, top))
+            image.paste(overlay, (left, top), overlay)
+            draw.rectangle((left - 1, top - 1, right, bottom), outline=_FRAME)
+            if labels:
+                down, across = labels
+                image.paste(_MUTED, (left - down.width, top), down)
+                image.paste(_MUTED, (left, top - across.height), across)
+            if layout.caption_height:
+                room = right - left + layout.gap - 6
+                captions = (f"layer {layer + 1}, head {head + 1}", f"L{layer + 1} H{head + 1}", "")
+                caption = next(text for text in captions if _text_width(text, _CAPTION_SIZE) <= room)
+                _write(image, caption, (left, top - layout.key_label_height - 22), _CAPTION_SIZE, _INK)
+    return image
+
+
+def weight_colour(weight: float) -> Colour:
+    """The colour (red, green, blue, 0 to 255) that a weight is drawn in: from near white at 0 to dark blue at 1."""
+    red, green, blue = _ramp()[round(min(max(weight, 0.0), 1.0) * 255)].tolist()
+    return red, green, blue
+
+
+@lru_cache(maxsize=1)
+def _ramp() -> NDArray[np.uint8]:
+    """256 colours, [256, 3], with lightness falling evenly from white to dark blue in Oklab.
+
+    Order shows in lightness alone, so it survives every colour blindness and grey print. Conversion from Oklab to
+    linear sRGB: Ottosson 2020, "A perceptual color space for image processing", https://bottosson.github.io/posts/oklab/
+    """
+    place = np.linspace(0, 1, 256)
+    lightness = 0.985 - 0.70 * place
+    # As strong as sRGB can show without clipping, which would bend the even fall of lightness.
+    chroma = 0.004 + 0.104 * np.sin(np.pi * place) + 0.085 * place
+    hue = np.radians(235 + 37 * place)
+    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = np.stack(
+        [
+            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
+        ],
+        axis=1,
+    )
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return (encoded * 255).round().astype(np.uint8)
+
+
+def _heat_map(values: NDArray[np.float32], layout: PatternLayout) -> Image.Image:
+    size = layout.panel_size
+    if layout.cell < 1:
+        # Weights are averaged, not colours: a mean of colours is the colour of no weight.
+        values = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
+    colours = Image.fromarray(_ramp()[(values.clip(0, 1) * 255).round().astype(np.uint8)])
+    return colours.resize(size, Image.Resampling.NEAREST)
+
+
+def _panel_overlay(layout: PatternLayout, alignment: Alignment | None) -> Image.Image:
+    """What lies over the colours of every panel: the grid between cells, and the outlines of gold links."""
+    overlay = Image.new("RGBA", layout.panel_size, (0, 0, 0, 0))
+    draw = ImageDraw.Draw(overlay)
+    width, height = layout.panel_size
+    cell = int(layout.cell)
+    if cell >= _SMALLEST_GRIDDED_CELL:
+        for x in range(cell - 1, width - 1, cell):
+            draw.line((x, 0, x, height), fill=(*_PAPER, 255))
+        for y in range(cell - 1, height - 1, cell):
+            draw.line((0, y, width, y), fill=(*_PAPER, 255))
+    if alignment:
+        for source, target in sorted(alignment.possible):
+            box = (source * cell, target * cell, (source + 1) * cell - 2, (target + 1) * cell - 2)
+            _outline(draw, box, sure=(source, target) in alignment.sure, large=cell >= 12)
+    return overlay
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: Box, *, sure: bool, large: bool) -> None:
+    draw.rectangle(box, outline=(*_GOLD, 255), width=2 if sure and large else 1)
+
+
+def _label_strips(
+    layout: PatternLayout, query_labels: Sequence[str], key_labels: Sequence[str]
+) -> tuple[Image.Image, Image.Image] | None:
+    """Masks of the query labels (down the left) and the key labels (along the top) of one panel."""
+    if not layout.font_size:
+        return None
+    width, height = layout.panel_size
+    down = Image.new("L", (layout.query_label_width, height))
+    across = Image.new("L", (width, layout.key_label_height))
+    cell, size = int(layout.cell), layout.font_size
+    # Small letters sit below the middle of a mask, which has room for marks above.
+    lift = round(0.1 * size)
+    for row, label in enumerate(query_labels):
+        mask = _text_mask(_shorten(label, size), size)
+        place = down.width - _LABEL_GAP - mask.width, row * cell + (cell - mask.height) // 2 - lift
+        down.paste(255, (max(0, place[0]), place[1]), mask)
+    for column, label in enumerate(key_labels):
+        mask = _text_mask(_shorten(label, size), size).transpose(Image.Transpose.ROTATE_90)
+        place = column * cell + (cell - mask.width) // 2 - lift, across.height - _LABEL_GAP - mask.height
+        across.paste(255, (place[0], max(0, place[1])), mask)
+    return down, across
+
+
+def _draw_header(
+    image: Image.Image, title: str, subtitle: str, alignment: Alignment | None, beyond: tuple[bool, bool]
+) -> None:
+    """Title and subtitle on the left, the colour bar and what outlines mean on the right."""
+    draw = ImageDraw.Draw(image)
+    low, high = "0 or less" if beyond[0] else "0", "1 or more" if beyond[1] else "1"
+    bar_width, bar_height, size = 120, 12, 12
+    right = image.width - _MARGIN
+    bar = right - _text_width(high, size) - 5 - bar_width
+    ramp = Image.fromarray(_ramp()[None]).resize((bar_width, bar_height), Image.Resampling.NEAREST)
+    image.paste(ramp, (bar, _MARGIN + 5))
+    draw.rectangle((bar - 1, _MARGIN + 4, bar + bar_width, _MARGIN + 5 + bar_height), outline=_FRAME)
+    _write(image, high, (bar + bar_width + 6, _MARGIN + 3), size, _MUTED)
+    start = bar - 6 - _text_width(low, size)
+    _write(image, low, (start, _MARGIN + 3), size, _MUTED)
+
+    x, y = right, _MARGIN + 27
+    if alignment:
+        kinds = [("gold", True)] if alignment.possible == alignment.sure else [("possible", False), ("sure", True)]
+        for text, sure in kinds:
+            x -= _text_width(text, size)
+            _write(image, text, (x, y), size, _MUTED)
+            x -= 18
+            _outline(draw, (x, y + 2, x + 12, y + 14), sure=sure, large=True)
+            x -= 12
+    hint = "rows attend to columns"
+    x -= _text_width(hint, size)
+    _write(image, hint, (x, y), size, _MUTED)
+
+    _write(image, _shorten(title, 19, start - _MARGIN - 16), (_MARGIN, _MARGIN - 2), 19, _INK)
+    _write(image, _shorten(subtitle, 13, x - _MARGIN - 16), (_MARGIN, _MARGIN + 26), 13, _MUTED)
+
+
+def _write(image: Image.Image, text: str, place: tuple[int, int], size: int, colour: Colour) -> None:
+    image.paste(colour, place, _text_mask(text, size))
+
+
+_LONGEST_LABEL_EMS: Final = 8
+_FALLBACK_FONTS: Final = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf", "Arial.ttf")
+_SPELT_OUT: Final = str.maketrans({"œ": "oe", "Œ": "OE", "æ": "ae", "Æ": "AE", "–": "-", "—": "-", "\u2011": "-"})
+
+# Marks as polylines, in font sizes: x from the middle of the letter, y up from a little above it, for the cedilla
+# from the base line; a single point is a dot. By combining character.
+_MARKS: Final[dict[str, tuple[tuple[tuple[float, float], ...], ...]]] = {
+    "\u0300": (((-0.13, 0.17), (0.05, 0.02)),),
+    "\u0301": (((0.13, 0.17), (-0.05, 0.02)),),
+    "\u0302": (((-0.15, 0.02), (0.0, 0.17), (0.15, 0.02)),),
+    "\u0303": (((-0.17, 0.04), (-0.09, 0.12), (0.08, 0.05), (0.17, 0.13)),),
+    "\u0308": (((-0.13, 0.08),), ((0.13, 0.08),)),
+    "\u030a": (((-0.09, 0.1), (0.0, 0.19), (0.09, 0.1), (0.0, 0.01), (-0.09, 0.1)),),
+    "\u030c": (((-0.15, 0.17), (0.0, 0.02), (0.15, 0.17)),),
+    "\u0327": (((0.0, 0.02), (0.0, -0.05), (0.09, -0.1), (0.05, -0.19), (-0.1, -0.19)),),
+}
+_CEDILLA: Final = "\u0327"
+_FINENESS: Final = 4
+
+
+def _shorten(text: str, size: int, room: int | None = None) -> str:
+    """One printable line of `text`, at most `room` pixels wide (a label's most by default), cut with an ellipsis."""
+    room = _LONGEST_LABEL_EMS * size if room is None else room
+    # Cut before measuring: a label may be a whole book.
+    line = "".join(" " if c.isspace() else c for c in text[:400] if c.isspace() or c.isprintable()).strip()
+    if len(text) <= 400 and _text_width(line, size) <= room:
+        return line
+    fitting = bisect_right(range(len(line) + 1), room, key=lambda length: _text_width(line[:length] + "…", size)) - 1
+    return line[: max(0, fitting)].rstrip() + "…"
+
+
+@lru_cache(maxsize=16)
+def _built_in_font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size=size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("this build of Pillow has no FreeType: install Pillow from its wheels")
+    return font
+
+
+@lru_cache(maxsize=16)
+def _fallback_font(size: int) -> ImageFont.FreeTypeFont | None:
+    for name in _FALLBACK_FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _built_in_has(character: str) -> bool:
+    font = _built_in_font(24)
+    missing = font.getmask("\ue123")
+    glyph = font.getmask(character)
+    return character == " " or (glyph.size, bytes(glyph)) != (missing.size, bytes(missing))
+
+
+@lru_cache(maxsize=4096)
+def _lettering(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str, tuple[tuple[int, str], ...]]:
+    """The font for `text`, the letters to write with it, and the marks to add: (place of the letter, mark)."""
+    letters: list[str] = []
+    marks: list[tuple[int, str]] = []
+    for character in unicodedata.normalize("NFD", unicodedata.normalize("NFC", text).translate(_SPELT_OUT)):
+        if character in _MARKS and letters:
+            marks.append((len(letters) - 1, character))
+        else:
+            letters.append(character)
+    fallback = None if all(map(_built_in_has, letters)) else _fallback_font(size)
+    if fallback is not None:
+        return fallback, unicodedata.normalize("NFC", text), ()
+    return _built_in_font(size), "".join(letters), tuple(marks)
+
+
+def _text_width(text: str, size: int) -> int:
+    font, letters, _ = _lettering(text, size)
+    return math.ceil(font.getlength(letters))
+
+
+@lru_cache(maxsize=1024)
+def _text_mask(text: str, size: int) -> Image.Image:
+    """Coverage of `text` (8 bit), of one height for each size, so that base lines agree."""
+    font, letters, marks = _lettering(text, size)
+    base = math.ceil(1.05 * size)
+    mask = Image.new("L", (max(1, _text_width(text, size)), base + math.ceil(0.3 * size)))
+    draw = ImageDraw.Draw(mask)
+    draw.text((0, base), letters, fill=255, font=font, anchor="ls")
+    if not marks:
+        return mask
+    fine = Image.new("L", (mask.width * _FINENESS, mask.height * _FINENESS))
+    pen = ImageDraw.Draw(fine)
+    stroke = max(_FINENESS, round(0.085 * size * _FINENESS))
+    for place, mark in marks:
+        start = font.getlength(letters[:place])
+        left, top, right, _ = font.getbbox(letters[place], anchor="ls")
+        height = -top + 0.04 * size
+        if mark == _CEDILLA:
+            height = 0.0
+        elif letters[place] in "ij":
+            height = -font.getbbox("x", anchor="ls")[1] + 0.04 * size
+            draw.rectangle((start + left, 0, start + right - 1, base - height), fill=0)
+        for line in _MARKS[mark]:
+            points = [
+                ((start + (left + right) / 2 + x * size) * _FINENESS, (base - height - y * size) * _FINENESS)
+                for x, y in line
+            ]
+            if len(points) == 1:
+                pen.circle(points[0], 0.065 * size * _FINENESS, fill=255)
+            else:
+                pen.line(points, fill=255, width=stroke, joint="curve")
+    return ImageChops.lighter(mask, fine.reduce(_FINENESS))
