@@ -50,7 +50,7 @@ def load_plugins() -> None:
     for folder in plugin_folders():
         for file in sorted(folder.glob("*.py")):
             path = str(file.resolve())
-            if not file.name.startswith("_") and path not in _loaded and path not in _broken:
+            if not file.name.startswith(("_", ".")) and path not in _loaded and path not in _broken:
                 _load_file(path)
 
 
@@ -92,14 +92,19 @@ def plugin_conf_folders() -> list[Path]:
 
 
 def _load_entry_point(entry_point: importlib.metadata.EntryPoint, label: str) -> None:
+    _loaded[label] = None
     try:
         entry_point.load()
-    except registry.DuplicateNameError:
-        raise
     except (Exception, SystemExit) as error:
-        _note_broken(label, error, source="")
+        del _loaded[label]
+        # Python has dropped the modules that failed, so what they registered is nobody's.
+        for variant in registry.variants().values():
+            if variant.cls.__module__ not in sys.modules:
+                registry.forget(variant.file)
+        if isinstance(error, registry.DuplicateNameError):
+            raise
+        _note_broken(label, error, {entry_point.name, entry_point.module.rpartition(".")[2]})
         return
-    _loaded[label] = None
     file = getattr(sys.modules.get(entry_point.module.partition(".")[0]), "__file__", None)
     if file is not None and (conf := Path(file).parent / "conf").is_dir():
         _conf_folders[conf] = None
@@ -108,13 +113,16 @@ def _load_entry_point(entry_point: importlib.metadata.EntryPoint, label: str) ->
 def _load_file(path: str) -> None:
     name = f"attnframe_plugins.{Path(path).stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, "a .py path always has a source loader"
+    assert spec is not None, "a .py path always has a source loader"
+    assert spec.loader is not None, "a .py path always has a source loader"
     module = importlib.util.module_from_spec(spec)
     previous = sys.modules.get(name)
     sys.modules[name] = module
+    _loaded[path] = None  # already here, for a plugin may itself ask for another plugin's variant
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del _loaded[path]
         registry.forget(path)
         if previous is None:
             del sys.modules[name]
@@ -122,14 +130,20 @@ def _load_file(path: str) -> None:
             sys.modules[name] = previous
         if isinstance(error, registry.DuplicateNameError):
             raise
-        _note_broken(path, error, source=Path(path).read_text(encoding="utf-8", errors="replace"))
-        return
-    _loaded[path] = None
+        _note_broken(path, error, _names_in(path))
 
 
-def _note_broken(file: str, error: BaseException, source: str) -> None:
+def _names_in(path: str) -> set[str]:
+    """The variants that a file which cannot be imported would define."""
+    try:
+        source = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        source = ""
     # By convention a file is called like its variant; what it says itself counts as well.
-    names = {Path(file).stem, *re.findall(r"register_attention\(\s*['\"](\w+)['\"]", source)}
+    return {Path(path).stem, *re.findall(r"register_attention\(\s*['\"](\w+)['\"]", source)}
+
+
+def _note_broken(file: str, error: BaseException, names: set[str]) -> None:
     cause = f"{type(error).__name__}: {error}".splitlines()[0]
     _broken[file] = BrokenPlugin(file, cause, frozenset(names))
     warnings.warn(f"plugin {file} was left out, it failed to import: {cause}", PluginWarning, stacklevel=4)

@@ -66,7 +66,7 @@ class Variant:
         fields: list[tuple[str, Any, Any]] = [("name", str, dataclasses.field(default=self.name))]
         for option in self.options:
             fields.append((option.name, option.type, _field(option.default)))
-        return dataclasses.make_dataclass(self.cls.__name__, fields, module=__name__)
+        return dataclasses.make_dataclass(self.cls.__name__, fields)
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuse, by name, an option that the constructor does not have or a value of another type."""
@@ -80,6 +80,11 @@ class Variant:
                     f"{self.name}: option {name}={value!r} is no {known[name].type_name} "
                     f"(default {known[name].default!r})"
                 )
+
+    def arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Checked `options` in the types that the constructor declares: configs hold lists and names of members."""
+        types_by_name = {option.name: option.type for option in self.options}
+        return {name: _as_declared(value, types_by_name[name]) for name, value in options.items()}
 
 
 _variants: dict[str, Variant] = {}
@@ -132,7 +137,7 @@ def _read_signature(name: str, cls: type) -> tuple[frozenset[str], tuple[Option,
     init: Any = cls.__init__  # type: ignore[misc]
     try:
         hints = typing.get_type_hints(init)
-    except NameError as error:
+    except Exception as error:  # an annotation is any expression
         raise UserError(f"{where} has an annotation that cannot be read: {error}") from error
     takes: set[str] = set()
     options: list[Option] = []
@@ -151,12 +156,14 @@ def _read_signature(name: str, cls: type) -> tuple[frozenset[str], tuple[Option,
             raise UserError(f"{where}: option {parameter.name!r} needs a type ({_OPTION_TYPES})")
         if parameter.default is parameter.empty:
             raise UserError(f"{where}: option {parameter.name!r} needs a default")
-        hint = hints[parameter.name]
-        if not _is_option_type(hint):
-            raise UserError(f"{where}: option {parameter.name!r} has type {hint}; possible are {_OPTION_TYPES}")
-        if not _fits(parameter.default, hint):
-            raise UserError(f"{where}: the default {parameter.default!r} of option {parameter.name!r} is no {hint}")
-        options.append(Option(parameter.name, hint, parameter.default))
+        option = Option(parameter.name, hints[parameter.name], parameter.default)
+        if not _is_option_type(option.type):
+            raise UserError(f"{where}: option {option.name!r} has type {option.type_name}; possible are "
+                            f"{_OPTION_TYPES}")
+        if not _fits(option.default, option.type) or _as_declared(option.default, option.type) != option.default:
+            raise UserError(f"{where}: the default {option.default!r} of option {option.name!r} is no "
+                            f"{option.type_name}")
+        options.append(option)
     return frozenset(takes), tuple(options)
 
 
@@ -179,20 +186,53 @@ def _is_option_type(hint: Any) -> bool:
 
 def _fits(value: Any, hint: Any) -> bool:
     bare, optional = _without_none(hint)
+    if bare is typing.Any:
+        return True
     if value is None:
         return optional
     container = typing.get_origin(bare) or bare
     if container in (list, tuple):
-        inner = typing.get_args(bare)
         # A config holds every sequence as a list, also where the constructor says tuple.
-        return isinstance(value, list | tuple) and (not inner or all(_fits(item, inner[0]) for item in value))
+        if not isinstance(value, list | tuple):
+            return False
+        items = _item_types(bare, len(value))
+        return len(items) == len(value) and all(map(_fits, value, items))
+    if container is dict:
+        key_type, item_type = typing.get_args(bare) or (typing.Any, typing.Any)
+        return isinstance(value, dict) and all(
+            _fits(key, key_type) and _fits(item, item_type) for key, item in value.items()
+        )
     if container is float:
         return isinstance(value, float | int) and not isinstance(value, bool)
     if container is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if isinstance(container, type) and issubclass(container, enum.Enum):
-        return isinstance(value, container) or value in container.__members__
+        return isinstance(value, container) or (isinstance(value, str) and value in container.__members__)
     return isinstance(value, container)
+
+
+def _item_types(sequence: Any, length: int) -> list[Any]:
+    """What each item of a list or tuple type of `length` items has to be."""
+    inner = typing.get_args(sequence)
+    if typing.get_origin(sequence) is tuple and Ellipsis not in inner:
+        return list(inner)
+    return [inner[0] if inner else typing.Any] * length
+
+
+def _as_declared(value: Any, hint: Any) -> Any:
+    """`value`, which fits `hint`, as a value of that very type."""
+    bare, _ = _without_none(hint)
+    container = typing.get_origin(bare) or bare
+    if value is None or bare is typing.Any:
+        return value
+    if container in (list, tuple):
+        return container(map(_as_declared, value, _item_types(bare, len(value))))
+    if container is dict:
+        key_type, item_type = typing.get_args(bare) or (typing.Any, typing.Any)
+        return {_as_declared(key, key_type): _as_declared(item, item_type) for key, item in value.items()}
+    if isinstance(container, type) and issubclass(container, enum.Enum):
+        return value if isinstance(value, container) else container[value]
+    return float(value) if container is float else value
 
 
 def _field(default: Any) -> Any:

@@ -44,6 +44,8 @@ class Attention(nn.Module):
         """ΔE for each query embedding. Without a mask every query may attend to every key."""
         bound = (mask or Mask()).bind(query.shape[0], query.shape[1], key.shape[1], query.device)
         output: Tensor = super().__call__(query, key, value, bound)
+        if not isinstance(output, Tensor):
+            raise UserError(f"{type(self).__name__}.forward returned a {type(output).__name__}, not one tensor")
         if output.shape != query.shape:
             raise UserError(
                 f"{type(self).__name__}.forward returned shape {list(output.shape)}, "

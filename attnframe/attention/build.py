@@ -50,7 +50,7 @@ def build_attention(
         "d_context": d_context,
         "bias": bias,
     }
-    module = variant.cls(**{key: given[key] for key in variant.takes}, **options)
+    module = variant.cls(**{key: given[key] for key in variant.takes}, **variant.arguments(options))
     module.attention_dropout = dropout
     module.backend = backend
     settle_backend(module, d_model=d_model, d_context=d_context or d_model)

@@ -80,7 +80,7 @@ def index_grid(scores_shape: torch.Size, query_offset: int, device: torch.device
 
 def allowed(
     mask: Mask, mask_mod: MaskMod | None, scores_shape: torch.Size, device: torch.device
-) -> Bool[Tensor, "batch #heads query key"]:
+) -> Bool[Tensor, "*#batch query key"]:
     """Where attention is allowed by the mask and, if given, by `mask_mod` too."""
     keep = mask.dense()
     if mask_mod is not None:

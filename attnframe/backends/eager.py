@@ -36,7 +36,8 @@ class Eager(Backend):
         mask_mod: MaskMod | None,
     ) -> Float[Tensor, "batch heads query value_dim"]:
         weights = attention_weights(q, k, mask, scale=scale, score_mod=score_mod, mask_mod=mask_mod)
-        return F.dropout(weights, dropout) @ repeat_heads(v, q.shape[1])
+        # A score_mod may compute in a wider type than the embeddings have.
+        return F.dropout(weights, dropout).to(v.dtype) @ repeat_heads(v, q.shape[1])
 
 
 def attention_weights(

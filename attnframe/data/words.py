@@ -50,3 +50,8 @@ def _space_between(left: str, right: str) -> bool:
     """The rule of thumb: none before closing and after opening punctuation, none after an elided word."""
     left = left[1:] if left[:1] in (GLUED, SPACED) and len(left) > 1 else left
     return not (right in _CLOSING or left in _OPENING or (len(left) > 1 and left[-1] in "'\u2019"))
+
+
+def without_marker(word: str) -> str:
+    """`word` as a person reads it, without the sign that it breaks the spacing rule."""
+    return word[1:] if len(word) > 1 and word[0] in (GLUED, SPACED) else word

@@ -1,0 +1,85 @@
+"""The command line. Each command is a file of its own here and is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from typing import Any
+
+from attnframe.discovery import PluginWarning
+from attnframe.errors import UserError, did_you_mean
+
+COMMANDS = {
+    "train": "train a model and score it; with -m a sweep",
+    "describe": "parameters, FLOPs and cache, per head, layer and model",
+    "list": "what can be chosen: variants, backends, models, data, ...",
+    "backends": "which backend can run which variant here, and why not",
+}
+
+USAGE = """attnframe COMMAND [arguments]      from an attention idea to an honest answer
+
+{commands}
+
+attnframe COMMAND -h shows what a command takes, with examples.
+The first run:  attnframe train
+One change:     attnframe train attention=low_rank_v attention.rank=4
+"""
+
+
+def main() -> None:
+    """The console script `attnframe`."""
+    _exit(_dispatch(sys.argv[1:]))
+
+
+def main_train() -> None:
+    """The console script `attnframe-train`: `attnframe train`, as a script of its own so that shells can complete."""
+    _exit(_guarded("train", sys.argv[1:]))
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print(USAGE.format(commands="\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())), end="")
+        return 0
+    if arguments[0] == "--version":
+        from attnframe import __version__
+
+        print(f"attnframe {__version__}")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        print(f"attnframe: there is no command {command!r}: {did_you_mean(command, COMMANDS)}", file=sys.stderr)
+        return 2
+    return _guarded(command, rest)
+
+
+def _guarded(command: str, arguments: list[str]) -> int:
+    """Run a command; what the user can mend becomes one sentence and exit code 2."""
+    warnings.showwarning = _show_warning
+    try:
+        status: int = importlib.import_module(f"attnframe.cli.{command}").main(arguments)
+        return status
+    except UserError as error:
+        return _refuse(command, str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Keep Python from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _refuse(command: str, sentence: str) -> int:
+    print(f"attnframe {command}: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _exit(status: int) -> None:
+    sys.exit(status)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    if issubclass(category, PluginWarning):
+        print(f"attnframe: {message}", file=sys.stderr)

@@ -1,0 +1,94 @@
+"""Telling Hydra what there is: our `conf/`, the user's, and every variant and backend as a typed config."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import make_dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig
+
+import attnframe
+from attnframe import discovery, registry
+from attnframe.cli import schema
+from attnframe.errors import UserError
+
+VERSION_BASE = "1.3"
+PRIMARY = "train"
+
+
+def conf_folder() -> Path:
+    """Our `conf/`: beside the package in an installed wheel, at the top of the tree in a checkout."""
+    package = Path(attnframe.__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def user_conf_folders() -> list[Path]:
+    """Folders searched after ours: those of plugin packages, then `conf/` of the working directory."""
+    own = Path("conf").resolve()
+    here = [own] if own.is_dir() and own != conf_folder() else []
+    return [*discovery.plugin_conf_folders(), *here]
+
+
+def prepare() -> None:
+    """Load every plugin and register all configs; once a process. Raises `UserError`."""
+    import attnframe.attention
+    from attnframe.backends import backends
+    from attnframe.backends.resolution import AUTO
+
+    discovery.load_plugins()
+    _refuse_shadowed_variants()
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=schema.TrainSchema)
+    store.store(group="data", name="grammar_schema", node=schema.GrammarSchema)
+    for variant in registry.variants().values():
+        store.store(group="attention", name=variant.name, node=variant.schema())
+    for name in (AUTO, *backends()):
+        store.store(group="backend", name=name, node=make_dataclass("BackendSchema", [("name", str, name)]))
+    Plugins.instance().register(_UserConf)
+    # Unique to this launch and inherited by the workers of a sweep, which must agree on its folder.
+    os.environ["ATTNFRAME_LAUNCH"] = f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}_{secrets.token_hex(3)}"
+    # Hydra then raises its exceptions instead of printing them and exiting with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def compose_config(overrides: list[str]) -> DictConfig:
+    """The config of a run, for commands that only look at it."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base=VERSION_BASE, job_name="attnframe"):
+        return compose(PRIMARY, overrides=overrides)
+
+
+def group_names() -> list[str]:
+    """Every config group: the folders of all `conf/` and the groups that come from code."""
+    folders = {path.name for conf in (conf_folder(), *user_conf_folders()) for path in conf.iterdir() if path.is_dir()}
+    stored = {name for name, node in ConfigStore.instance().repo.items() if isinstance(node, dict)}
+    return sorted((folders | stored) - {"hydra", "_dummy_empty_config_", "__pycache__"})
+
+
+class _UserConf(SearchPathPlugin):
+    """Appended, never prepended: a user's `train.yaml` must not replace ours."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in user_conf_folders():
+            search_path.append("user", f"file://{folder}")
+
+
+def _refuse_shadowed_variants() -> None:
+    known = registry.variants()
+    for folder in (conf_folder(), *user_conf_folders()):
+        for file in sorted((folder / "attention").glob("*.y*ml")):
+            if file.stem in known:
+                raise UserError(
+                    f"{file} bears the name of the variant {file.stem!r}, registered in {known[file.stem].file}, "
+                    f"and would hide its options: give the preset another name"
+                )

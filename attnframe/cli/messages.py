@@ -1,0 +1,96 @@
+"""Hydra's exceptions as one sentence: the place, the offending value, the legal values or the nearest name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from attnframe import discovery, registry
+from attnframe.cli import composition
+from attnframe.errors import UserError, did_you_mean
+from attnframe.model import SITES
+
+
+def sentence(error: Exception, overrides: list[str]) -> str:
+    """What the user did wrong and what to write instead."""
+    if isinstance(error, MissingConfigException):
+        return _missing_config(error, overrides)
+    text = str(error)
+    cause = error.__cause__
+    if match := re.match(r"Could not override '([^']+)'", text):
+        place = match[1]
+        return _unknown_group(place) if "default list" in text else _unknown_key(place, overrides)
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        value = next((item for item in overrides if item.lstrip("+").startswith(f"{cause.full_key}=")), cause.full_key)
+        reason = (cause.msg or str(cause)).partition("\n")[0]
+        return f"{value}: {_type_problem(str(cause.full_key), overrides) or reason}"
+    if isinstance(error, OmegaConfBaseException):
+        return text.partition("\n")[0]
+    return " ".join(line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line)
+
+
+def _missing_config(error: MissingConfigException, overrides: list[str]) -> str:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    place = next((item for item in overrides if re.fullmatch(rf"{group}(@[\w.]+)?=.*\b{re.escape(name)}\b.*", item)), "")
+    if group == "attention":
+        try:
+            discovery.find_variant(name)
+        except UserError as cause:
+            options = set(error.options or ()) | set(registry.variants())
+            known = f"there is no attention variant or preset {name!r}: {did_you_mean(name, options)}"
+            return f"{place or 'attention'}: {cause if 'failed to import' in str(cause) else known}"
+    options = [option for option in error.options or () if not option.endswith("_schema")]
+    if not group:
+        return f"there is no config {name!r}: {did_you_mean(name, options)}"
+    return f"{place or group}: there is no {group} {name!r}: {did_you_mean(name, options)}"
+
+
+def _unknown_group(place: str) -> str:
+    group, _, package = place.partition("@")
+    if package:
+        return f"{place}: there is no site {package!r}: {did_you_mean(package, SITES)}"
+    return f"{place}: there is no config group {group!r}: {did_you_mean(group, composition.group_names())}"
+
+
+def _unknown_key(place: str, overrides: list[str]) -> str:
+    parent, _, key = place.rpartition(".")
+    if parent in SITES:
+        return (
+            f"{place}: the site {parent} takes the whole of `attention`; choose its own variant first, for example "
+            f"attention@{parent}=low_rank_v {place}=..."
+        )
+    config = _chosen_config(overrides)
+    node = OmegaConf.select(config, parent) if parent else config
+    while parent and not isinstance(node, DictConfig):
+        # The first unknown word on the way is the one to name.
+        parent, _, key = parent.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+    known = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    return f"{place}: {parent or 'the config'} has no {key!r}: {did_you_mean(key, known)}"
+
+
+def _chosen_config(overrides: list[str]) -> DictConfig:
+    """The config with only the groups that the command line chooses: the legal names beside a misspelt one."""
+    groups = {*composition.group_names()}
+    chosen = []
+    for item in overrides:
+        with contextlib.suppress(HydraException):
+            override = OverridesParser.create().parse_override(item)
+            if override.key_or_group in groups and not override.is_sweep_override():
+                chosen.append(item)
+    return composition.compose_config(chosen)
+
+
+def _type_problem(full_key: str, overrides: list[str]) -> str | None:
+    parent, _, key = full_key.rpartition(".")
+    if parent == "attention" or parent in SITES:
+        name = OmegaConf.select(_chosen_config(overrides), f"{parent}.name")
+        option = next((o for o in registry.variants()[name].options if o.name == key), None) if name else None
+        if option is not None:
+            return f"{name}'s option {key} is {option.type_name} (default {option.default})"
+    return None

@@ -1,0 +1,162 @@
+"""Types of every config value: what Hydra checks overrides and YAML files against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class EncoderSchema:
+    """Where the encoder differs from the decoder; null takes the model's value."""
+
+    d_model: int | None = None
+    num_layers: int | None = None
+
+
+@dataclass
+class ModelSchema:
+    """Sizes. `num_layers` counts the layers of each stack; `head_dim`, if given, must be d_model / num_heads."""
+
+    kind: str = "seq2seq"
+    d_model: int = MISSING
+    num_heads: int = MISSING
+    head_dim: int | None = None
+    d_ff: int = MISSING
+    num_layers: int = MISSING
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    bias: bool = True
+    encoder: EncoderSchema = field(default_factory=EncoderSchema)
+
+
+@dataclass
+class DataSchema:
+    """What every data source has. `max_tokens` is the token budget of a batch, source and target together."""
+
+    name: str = MISSING
+    tokenizer: str = "word"
+    max_tokens: int = 4096
+    eval_max_tokens: int = 8192
+
+
+@dataclass
+class GrammarSchema(DataSchema):
+    """Sizes in sentence pairs, lengths in source tokens."""
+
+    train_size: int = MISSING
+    val_size: int = MISSING
+    test_size: int = MISSING
+    held_out_size: int = MISSING
+    seed: int = 0
+    max_length: int = MISSING
+    longer_max_length: int = MISSING
+
+
+@dataclass
+class OptimizerSchema:
+    """AdamW."""
+
+    name: str = MISSING
+    lr: float = MISSING
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-9
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+
+
+@dataclass
+class SchedulerSchema:
+    """Learning rate over steps."""
+
+    name: str = MISSING
+    warmup_steps: int = MISSING
+    final_ratio: float = 0.0
+
+
+@dataclass
+class TrainerSchema:
+    """Arguments of lightning.Trainer that a run may set, with Lightning's meaning of each."""
+
+    accelerator: str = "auto"
+    strategy: str = "auto"
+    devices: Any = 1
+    num_nodes: int = 1
+    precision: Any = "32-true"
+    max_steps: int = -1
+    max_epochs: int | None = None
+    min_steps: int | None = None
+    min_epochs: int | None = None
+    max_time: Any = None
+    val_check_interval: Any = None
+    check_val_every_n_epoch: int | None = None
+    limit_train_batches: Any = None
+    limit_val_batches: Any = None
+    limit_test_batches: Any = None
+    overfit_batches: Any = 0.0
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: str | None = None
+    log_every_n_steps: int = 50
+    num_sanity_val_steps: int = 0
+    deterministic: Any = None
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    profiler: str | None = None
+    enable_progress_bar: bool = True
+
+
+@dataclass
+class LayersSchema:
+    """One variant per layer of a site; null takes the site's variant for all."""
+
+    encoder_self: list[Any] | None = None
+    decoder_self: list[Any] | None = None
+    cross: list[Any] | None = None
+
+
+@dataclass
+class EarlyStoppingSchema:
+    """Stop after `patience` validations without a better `monitor`; null never stops."""
+
+    patience: int | None = None
+    monitor: str = "val/loss"
+
+
+@dataclass
+class PatternsSchema:
+    """`sentences` of the validation set are drawn at a validation, at most `max_snapshots` times and at the end."""
+
+    sentences: int = 3
+    max_snapshots: int = 20
+
+
+@dataclass
+class CallbacksSchema:
+    """What happens around the training loop."""
+
+    early_stopping: EarlyStoppingSchema = field(default_factory=EarlyStoppingSchema)
+    patterns: PatternsSchema = field(default_factory=PatternsSchema)
+
+
+@dataclass
+class TrainSchema:
+    """The whole config of a run."""
+
+    name: str = MISSING
+    seed: int = 1
+    data: Any = MISSING
+    model: ModelSchema = field(default_factory=ModelSchema)
+    attention: Any = MISSING
+    encoder_self: Any = None
+    decoder_self: Any = None
+    cross: Any = None
+    layers: LayersSchema = field(default_factory=LayersSchema)
+    backend: Any = MISSING
+    optimizer: OptimizerSchema = field(default_factory=OptimizerSchema)
+    scheduler: SchedulerSchema = field(default_factory=SchedulerSchema)
+    trainer: TrainerSchema = field(default_factory=TrainerSchema)
+    logger: Any = field(default_factory=dict)
+    callbacks: CallbacksSchema = field(default_factory=CallbacksSchema)

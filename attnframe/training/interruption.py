@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM end a run at a whole step, with its state saved."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+import lightning as L
+
+
+class Interrupted(Exception):  # noqa: N818  it is no error: the user asked for it
+    """The run was stopped from outside after `step` steps."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+class Interruption(L.Callback):
+    """Turns the first signal into a stop after the current step. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Our own handlers: a shell starts background jobs with SIGINT ignored, and Lightning would save nothing.
+        if not self._before:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._stop)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.requested:
+            trainer.should_stop = True
+            # Lightning goes on to a least number of steps unless told that this is the end.
+            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
+
+    def restore(self) -> None:
+        """Put the handlers back that were there before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

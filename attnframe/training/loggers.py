@@ -1,0 +1,97 @@
+"""Loggers by name. W&B is a mirror of the run folder, and never asks anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import netrc
+import os
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import wandb
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from attnframe.errors import UserError, did_you_mean
+from attnframe.training.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
+
+
+def make_loggers(
+    settings: Mapping[str, Mapping[str, Any] | None], folder: RunFolder, *, name: str, config: Mapping[str, Any]
+) -> list[Logger]:
+    """The loggers that are keys of `settings`; `config` is stored with the run by those that can.
+
+    Raises `UserError` for an unknown logger or one whose package is not installed.
+    """
+    makers: dict[str, Callable[..., Logger]] = {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb}
+    for key in settings:
+        if key not in makers:
+            raise UserError(f"logger={key}: there is no such logger; {did_you_mean(key, [*makers, 'none'])}")
+    return [makers[key](folder, name, config, **(options or {})) for key, options in settings.items()]
+
+
+def finish_wandb(*, exit_code: int) -> None:
+    """End this process's W&B run, if any: the next job of a sweep would otherwise write into it."""
+    if wandb.run is not None:
+        wandb.finish(exit_code=exit_code)
+
+
+def wandb_mode() -> str:
+    """`WANDB_MODE` if it is set; "offline" wherever W&B would otherwise ask for an API key."""
+    chosen = os.environ.get("WANDB_MODE", "online")
+    return chosen if chosen != "online" or _has_credentials() else "offline"
+
+
+def _has_credentials() -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urllib.parse.urlsplit(wandb.Settings().base_url).hostname
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _csv(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Logger:
+    return CSVLogger(folder.path, name="csv", version="")
+
+
+def _tensorboard(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Logger:
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError("logger=tensorboard needs the tensorboard package: pip install 'attnframe[tensorboard]'")
+    return TensorBoardLogger(folder.path, name="tensorboard", version="")
+
+
+def _wandb(
+    folder: RunFolder,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    project: str,
+    entity: str | None,
+    group: str | None,
+    tags: list[str],
+) -> Logger:
+    def start(mode: str) -> Logger:
+        logger = WandbLogger(
+            name=name,
+            save_dir=folder.path,
+            project=project,
+            entity=entity,
+            group=group,
+            tags=tags,
+            mode=mode,
+            config=dict(config),
+            settings=wandb.Settings(console="off", silent=True, init_timeout=30),
+        )
+        logger.experiment  # noqa: B018  starts the run now, so that a failure while building is recorded in it
+        return logger
+
+    try:
+        return start(wandb_mode())
+    except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+        _log.warning("W&B cannot be reached (%s): this run is kept offline", str(error).partition("\n")[0])
+        return start("offline")

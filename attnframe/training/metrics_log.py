@@ -1,0 +1,105 @@
+"""Where numbers go while training: `metrics.csv`, and every logger."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+
+from attnframe.data.batching import Batch
+from attnframe.training.run_folder import RunFolder
+from attnframe.training.task import TranslationTask
+
+_COLUMNS = (
+    "step",
+    "epoch",
+    "seconds",
+    "train/loss",
+    "train/nll",
+    "train/grad_norm",
+    "train/learning_rate",
+    "train/tokens_per_second",
+    "val/loss",
+    "val/token_accuracy",
+    "val/bleu",
+    "val/chrf",
+    "val/exact_match",
+    "val/aer",
+    "val/aer_mean_heads",
+    "val/aer_diagonal",
+    "val/aer_perfect",
+)
+_EVERY = 50
+_SOLVED = 0.95
+
+
+class MetricsLog(L.Callback):
+    """A row every `trainer.log_every_n_steps` steps (50 at most) and at each validation, written through at once.
+
+    Steps count finished optimizer steps; seconds are those since the first one began; tokens are target tokens.
+    `steps_to_95` is the first validated step with an exact match of at least 0.95.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._started = 0.0
+        self.seconds = 0.0
+        self._tokens = self._window_tokens = 0
+        self._window_start = self._outside = 0.0
+        self._logged_step = -1
+        self.validated_step = -1
+        self.steps_to_95: int | None = None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Target tokens trained on per second of training, validations and pattern drawing left out."""
+        return self._tokens / max(self.seconds, 1e-9)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = self._window_start = time.perf_counter()
+        with self._folder.metrics.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow(_COLUMNS)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, TranslationTask)
+        self._window_tokens += batch.num_target_tokens
+        step = trainer.global_step
+        if step % min(_EVERY, trainer.log_every_n_steps) and step != trainer.max_steps or step == self._logged_step:
+            return
+        self._logged_step = step
+        now = time.perf_counter()
+        window = now - self._window_start
+        self.seconds += window
+        self._tokens += self._window_tokens
+        row = {name: float(value) for name, value in pl_module.train_scores.items()}
+        row["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["train/tokens_per_second"] = self._window_tokens / window
+        self._window_start, self._window_tokens = now, 0
+        self._write(trainer, row)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._outside = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TranslationTask)
+        # The window of the training rate is moved on by what the validation took.
+        self._window_start += time.perf_counter() - self._outside
+        if trainer.sanity_checking:
+            return
+        self.validated_step = trainer.global_step
+        if self.steps_to_95 is None and pl_module.val_scores["val/exact_match"] >= _SOLVED:
+            self.steps_to_95 = trainer.global_step
+        self._write(trainer, pl_module.val_scores)
+
+    def _write(self, trainer: L.Trainer, values: Mapping[str, float]) -> None:
+        step = trainer.global_step
+        row = {"step": step, "epoch": trainer.current_epoch, "seconds": round(time.perf_counter() - self._started, 3)}
+        with self._folder.metrics.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, _COLUMNS, extrasaction="raise").writerow({**row, **values})
+        for logger in trainer.loggers:
+            logger.log_metrics(dict(values), step=step)

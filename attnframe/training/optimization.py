@@ -1,0 +1,78 @@
+"""Optimizer, learning-rate schedule and the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from attnframe.data.tokenizer import PAD
+from attnframe.errors import UserError, did_you_mean
+
+
+def token_losses(
+    logits: Float[Tensor, "batch target vocab"], tgt_out: Int[Tensor, "batch target"], label_smoothing: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """(smoothed loss, negative log-likelihood), each the mean over target tokens, padding left out, in nats.
+
+    Smoothing spreads `label_smoothing` evenly over the vocabulary (Szegedy et al. 2016, section 7,
+    https://arxiv.org/abs/1512.00567).
+    """
+    log_probabilities = logits.float().log_softmax(dim=-1)
+    keep = tgt_out != PAD
+    tokens = keep.sum()
+    nll = -log_probabilities.gather(-1, tgt_out[..., None])[..., 0].masked_fill(~keep, 0.0).sum() / tokens
+    spread = -log_probabilities.mean(dim=-1).masked_fill(~keep, 0.0).sum() / tokens
+    return (1 - label_smoothing) * nll + label_smoothing * spread, nll
+
+
+def make_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> Optimizer:
+    """AdamW in its fused form. Weight decay acts on matrices only: biases, norms and embeddings have none."""
+    if settings["name"] != "adamw":
+        raise UserError(f"optimizer.name={settings['name']}: {did_you_mean(settings['name'], ['adamw'])}")
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    decay, plain = [], []
+    for parameter in model.parameters():
+        (decay if parameter.ndim > 1 and id(parameter) not in embeddings else plain).append(parameter)
+    groups = [
+        {"params": decay, "weight_decay": settings["weight_decay"]},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"]), eps=settings["eps"], fused=True)
+
+
+def make_schedule(optimizer: Optimizer, settings: Mapping[str, Any], total_steps: float) -> LambdaLR:
+    """The factor on the learning rate by step. `total_steps` is infinite for a run limited by time.
+
+    Raises `UserError` for a schedule that needs an end where there is none.
+    """
+    return LambdaLR(optimizer, schedule_factor(settings, total_steps))
+
+
+def schedule_factor(settings: Mapping[str, Any], total_steps: float) -> Callable[[int], float]:
+    """The function from steps taken to the factor in (0, 1]."""
+    warmup, name = max(1, settings["warmup_steps"]), settings["name"]
+    if name == "inverse_square_root":
+        return lambda step: min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+    if name != "warmup_cosine":
+        known = ("inverse_square_root", "warmup_cosine")
+        raise UserError(f"scheduler.name={name}: {did_you_mean(name, known)}")
+    if not math.isfinite(total_steps):
+        raise UserError(
+            "scheduler=warmup_cosine falls towards a last step, but the run has no trainer.max_steps or "
+            "trainer.max_epochs; use scheduler=inverse_square_root"
+        )
+    final = settings["final_ratio"]
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1.0, total_steps - warmup))
+        return float(final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    return factor

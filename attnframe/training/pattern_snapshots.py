@@ -1,0 +1,146 @@
+"""Patterns of a few sentences at each validation: arrays and pictures in the run folder, pictures to the loggers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+
+from attnframe.attention import PatternKind
+from attnframe.data.schema import Alignment, SentencePair
+from attnframe.data.tokenizer import SPECIAL_TOKENS, Tokenizer
+from attnframe.data.words import without_marker
+from attnframe.model import SITES
+from attnframe.patterns import Patterns, record_patterns
+from attnframe.patterns.drawing import draw_patterns
+from attnframe.training.run_folder import RunFolder
+from attnframe.training.task import TranslationTask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_BOS, _EOS = SPECIAL_TOKENS[1], SPECIAL_TOKENS[2]
+
+
+class PatternSnapshots(L.Callback):
+    """Records every site, layer and head on the first `sentences` validation pairs, whatever the backend.
+
+    `patterns/step_000100/sentence_0.npz` holds an array [heads, query, key] for each site and layer
+    (`cross/layer_0`), the token labels and the kinds; `sentence_0_cross.png` and so on are the drawings. After
+    `max_snapshots` validations only the last state of the run is still recorded.
+    """
+
+    def __init__(self, folder: RunFolder, *, sentences: int, max_snapshots: int) -> None:
+        self._folder = folder
+        self._sentences = sentences
+        self._left = max_snapshots
+        self._done_step = -1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TranslationTask)
+        last = trainer.state.fn != "fit" or trainer.global_step == trainer.max_steps
+        if trainer.sanity_checking or not self._sentences or (self._left <= 0 and not last):
+            return
+        self._left -= 1
+        self.take(trainer, pl_module)
+
+    def take(self, trainer: L.Trainer, task: TranslationTask) -> None:
+        """Record, draw and log the patterns of the model as it is now; once a step."""
+        step = task.global_step
+        if step == self._done_step:
+            return
+        self._done_step = step
+        folder = self._folder.patterns / f"step_{step:06d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures: dict[str, list[tuple[Image, str]]] = {site: [] for site in SITES}
+        was_training = task.model.training
+        task.model.eval()
+        pairs = task.data.corpus.sets["val"][: self._sentences]
+        for index, pair in enumerate(pairs):
+            batch = task.data.batch([pair]).to(task.device)
+            with torch.no_grad(), record_patterns(task.model) as patterns:
+                task.model(batch.src, None, batch.tgt_in)
+            labels = _labels(pair, task.data.src_tokenizer, task.data.tgt_tokenizer)
+            _save(folder / f"sentence_{index}.npz", patterns, labels)
+            for site in SITES:
+                subtitle = _subtitle(site, step, task, patterns)
+                picture = draw_patterns(
+                    stack_layers(patterns.layers(site)),
+                    query_labels=labels[site][0],
+                    key_labels=labels[site][1],
+                    title=f"{site}: {pair.source}",
+                    subtitle=subtitle,
+                    alignment=_gold_cells(pair, task.data.src_tokenizer, task.data.tgt_tokenizer)
+                    if site == "cross"
+                    else None,
+                )
+                picture.save(folder / f"sentence_{index}_{site}.png")
+                pictures[site].append((picture, f"{pair.source} | {subtitle}"))
+        task.model.train(was_training)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                for site, drawn in pictures.items():
+                    logger.log_image(
+                        f"patterns/{site}",
+                        [picture for picture, _ in drawn],
+                        step=step,
+                        caption=[caption for _, caption in drawn],
+                    )
+
+
+def stack_layers(layers: Sequence[Tensor]) -> Tensor:
+    """[layers, heads, query, key] of one sentence; a layer with fewer heads than another is filled up with zeros."""
+    heads = max(weights.shape[1] for weights in layers)
+    return torch.stack(
+        [torch.nn.functional.pad(weights[0], (0, 0, 0, 0, 0, heads - weights.shape[1])) for weights in layers]
+    )
+
+
+def _labels(pair: SentencePair, src: Tokenizer, tgt: Tokenizer) -> dict[str, tuple[list[str], list[str]]]:
+    """(query labels, key labels) by site: what the encoder reads, and what the decoder reads."""
+    source = [*map(without_marker, src.pieces(pair.source)), _EOS]
+    target = [_BOS, *map(without_marker, tgt.pieces(pair.target))]
+    return {"encoder_self": (source, source), "decoder_self": (target, target), "cross": (target, source)}
+
+
+def _gold_cells(pair: SentencePair, src: Tokenizer, tgt: Tokenizer) -> Alignment | None:
+    """The gold links as cells of the cross pattern: row t is the step that predicts target piece t."""
+    if pair.alignment is None:
+        return None
+    src_words, tgt_words = src.word_ids(pair.source), tgt.word_ids(pair.target)
+
+    def cells(links: frozenset[tuple[int, int]]) -> frozenset[tuple[int, int]]:
+        return frozenset(
+            (key, row)
+            for row, tgt_word in enumerate(tgt_words)
+            for key, src_word in enumerate(src_words)
+            if (src_word, tgt_word) in links
+        )
+
+    return Alignment(cells(pair.alignment.sure), cells(pair.alignment.possible))
+
+
+def _subtitle(site: str, step: int, task: TranslationTask, patterns: Patterns) -> str:
+    kinds = sorted({patterns[place].kind for place in patterns if place[0] == site})
+    parts = [f"step {step}", f"val loss {task.val_scores['val/loss']:.3f}"]
+    if site == "cross" and "val/aer" in task.val_scores:
+        parts.append(f"AER {task.val_scores['val/aer']:.3f}")
+    if kinds != [PatternKind.PROBABILITY]:
+        parts.append("weights: " + ", ".join(kinds))
+    return ", ".join(parts)
+
+
+def _save(file: Path, patterns: Patterns, labels: dict[str, tuple[list[str], list[str]]]) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    for (site, layer), pattern in patterns.items():
+        arrays[f"{site}/layer_{layer}"] = pattern.weights[0].float().cpu().numpy()
+        arrays[f"{site}/layer_{layer}/kind"] = np.array(str(pattern.kind))
+    for site, (queries, keys) in labels.items():
+        arrays[f"{site}/query_labels"] = np.array(queries)
+        arrays[f"{site}/key_labels"] = np.array(keys)
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

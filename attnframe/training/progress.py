@@ -1,0 +1,65 @@
+"""One line that says how far the run is, at what rate, and how long it will take."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from attnframe.training.task import TranslationTask
+
+
+class ProgressLine(L.Callback):
+    """A bar over all steps of the run with steps a second, time left and the latest scores; nothing when piped."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[scores]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: Any = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        steps = trainer.estimated_stepping_batches
+        self._task = self._progress.add_task(
+            "training", total=None if math.isinf(steps) else int(steps), rate="", scores="", completed=trainer.global_step
+        )
+        if self._progress.console.is_terminal:
+            self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        speed = self._progress.tasks[self._task].speed
+        self._progress.update(
+            self._task, completed=trainer.global_step, rate=f"{speed:.1f} steps/s" if speed else "", description="training"
+        )
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, description="validating")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TranslationTask)
+        if self._task is not None:
+            scores = pl_module.val_scores
+            self._progress.update(
+                self._task, scores=f"val loss {scores['val/loss']:.3f}, exact {scores['val/exact_match']:.3f}"
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._progress.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._progress.stop()

@@ -1,0 +1,86 @@
+"""The translation task: how a step is taken and how a set is evaluated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from attnframe.data.batching import Batch
+from attnframe.model import Seq2Seq
+from attnframe.training.data_module import TranslationData
+from attnframe.training.evaluation import AlignmentChoice, Evaluation
+from attnframe.training.optimization import make_optimizer, make_schedule, token_losses
+
+class TranslationTask(L.LightningModule):
+    """Teacher-forced training, and evaluation by `Evaluation` on the validation set and each test set.
+
+    After a validation `val_scores` holds its scores and `alignment_choice` the heads that align best; after a test
+    `test_evaluations` holds one evaluation for each test set.
+    """
+
+    def __init__(
+        self, model: Seq2Seq, data: TranslationData, *, optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.data = data
+        self._optimizer_settings = optimizer
+        self._scheduler_settings = scheduler
+        self.train_scores: dict[str, Tensor] = {}
+        self.val_scores: dict[str, float] = {}
+        self.val_evaluation: Evaluation | None = None
+        self.test_evaluations: list[Evaluation] = []
+        self.alignment_choice: AlignmentChoice | None = None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        logits = self.model(batch.src, batch.src_keep, batch.tgt_in)
+        loss, nll = token_losses(logits, batch.tgt_out, self._optimizer_settings["label_smoothing"])
+        self.train_scores = {"train/loss": loss.detach(), "train/nll": nll.detach()}
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        parameters = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        self.train_scores["train/grad_norm"] = torch.nn.utils.get_total_norm(parameters)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = make_optimizer(self.model, self._optimizer_settings)
+        total = self.trainer.estimated_stepping_batches
+        schedule = make_schedule(optimizer, self._scheduler_settings, math.inf if total in (-1, math.inf) else total)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_evaluation = self._evaluation("val")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        assert self.val_evaluation is not None
+        self.val_evaluation.add(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        assert self.val_evaluation is not None
+        if self.data.corpus.has_alignments:
+            self.alignment_choice = self.val_evaluation.choose()
+        scores = self.val_evaluation.scores(self.alignment_choice)
+        self.val_scores = {f"val/{name}": value for name, value in scores.items()}
+        # For callbacks that monitor a score; what is logged, and where, is the metrics log's business.
+        self.log_dict(self.val_scores, logger=False)
+
+    def on_test_epoch_start(self) -> None:
+        self.test_evaluations = [self._evaluation(name) for name in self.data.corpus.test_sets]
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.test_evaluations[dataloader_idx].add(batch)
+
+    def _evaluation(self, name: str) -> Evaluation:
+        data = self.data
+        return Evaluation(self.model, data.corpus.sets[name], data.src_tokenizer, data.tgt_tokenizer)
