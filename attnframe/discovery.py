@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
@@ -112,15 +113,15 @@ def _load_entry_point(entry_point: importlib.metadata.EntryPoint, label: str) ->
 
 def _load_file(path: str) -> None:
     name = f"attnframe_plugins.{Path(path).stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None, "a .py path always has a source loader"
-    assert spec.loader is not None, "a .py path always has a source loader"
-    module = importlib.util.module_from_spec(spec)
+    # The loader is said outright: a link may lead to a file of any other name.
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=path))
+    module.__file__ = path
     previous = sys.modules.get(name)
     sys.modules[name] = module
     _loaded[path] = None  # already here, for a plugin may itself ask for another plugin's variant
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del _loaded[path]
         registry.forget(path)

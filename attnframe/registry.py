@@ -41,9 +41,11 @@ class Option:
     @property
     def type_name(self) -> str:
         """The type as one would write it, for example ``int | None``."""
-        return self.type.__name__ if isinstance(self.type, type) and not typing.get_args(self.type) else str(
-            self.type
-        ).replace("typing.", "")
+        return (
+            self.type.__name__
+            if isinstance(self.type, type) and not typing.get_args(self.type)
+            else str(self.type).replace("typing.", "")
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,26 +145,33 @@ def _read_signature(name: str, cls: type) -> tuple[frozenset[str], tuple[Option,
     options: list[Option] = []
     for parameter in list(inspect.signature(init).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise UserError(f"{where} has {parameter}: name every option, so that a misspelt one can be refused")
+            stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+            raise UserError(
+                f"{where} has {stars}{parameter.name}: name every option, so that a misspelt one can be refused"
+            )
         if parameter.name in GIVEN:
             takes.add(parameter.name)
             continue
         if parameter.name in RESERVED:
             raise UserError(f"{where}: an option cannot be called {parameter.name!r}; that word is taken")
         if parameter.kind is not parameter.KEYWORD_ONLY:
-            raise UserError(f"{where}: {parameter.name!r} is none of {', '.join(GIVEN)}, so it is an option: put it "
-                            f"behind a bare * in the signature")
+            raise UserError(
+                f"{where}: {parameter.name!r} is none of {', '.join(GIVEN)}, so it is an option: put it "
+                f"behind a bare * in the signature"
+            )
         if parameter.name not in hints:
             raise UserError(f"{where}: option {parameter.name!r} needs a type ({_OPTION_TYPES})")
         if parameter.default is parameter.empty:
             raise UserError(f"{where}: option {parameter.name!r} needs a default")
         option = Option(parameter.name, hints[parameter.name], parameter.default)
         if not _is_option_type(option.type):
-            raise UserError(f"{where}: option {option.name!r} has type {option.type_name}; possible are "
-                            f"{_OPTION_TYPES}")
+            raise UserError(
+                f"{where}: option {option.name!r} has type {option.type_name}; possible are {_OPTION_TYPES}"
+            )
         if not _fits(option.default, option.type) or _as_declared(option.default, option.type) != option.default:
-            raise UserError(f"{where}: the default {option.default!r} of option {option.name!r} is no "
-                            f"{option.type_name}")
+            raise UserError(
+                f"{where}: the default {option.default!r} of option {option.name!r} is no {option.type_name}"
+            )
         options.append(option)
     return frozenset(takes), tuple(options)
 

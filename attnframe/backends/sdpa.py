@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Sdpa(Backend):
-    """https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html"""
+    """torch.nn.functional.scaled_dot_product_attention, on the kernel that it picks.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
+    """
 
     name = "sdpa"
 

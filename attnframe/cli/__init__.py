@@ -57,7 +57,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _guarded(command: str, arguments: list[str]) -> int:
     """Run a command; what the user can mend becomes one sentence and exit code 2."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         status: int = importlib.import_module(f"attnframe.cli.{command}").main(arguments)
         return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 from dataclasses import make_dataclass
@@ -41,7 +42,8 @@ def user_conf_folders() -> list[Path]:
 
 def prepare() -> None:
     """Load every plugin and register all configs; once a process. Raises `UserError`."""
-    import attnframe.attention
+    # Here and not above: the first commands of a user, `-h` and `--version`, need no torch.
+    importlib.import_module("attnframe.attention")
     from attnframe.backends import backends
     from attnframe.backends.resolution import AUTO
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +20,8 @@ def sentence(error: Exception, overrides: list[str]) -> str:
     """What the user did wrong and what to write instead."""
     if isinstance(error, MissingConfigException):
         return _missing_config(error, overrides)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is no override: write KEY=VALUE, in quotes where the value has spaces or commas"
     text = str(error)
     cause = error.__cause__
     if match := re.match(r"Could not override '([^']+)'", text):
@@ -36,13 +38,14 @@ def sentence(error: Exception, overrides: list[str]) -> str:
 
 def _missing_config(error: MissingConfigException, overrides: list[str]) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    place = next((item for item in overrides if re.fullmatch(rf"{group}(@[\w.]+)?=.*\b{re.escape(name)}\b.*", item)), "")
+    chosen_so = re.compile(rf"{group}(@[\w.]+)?=.*\b{re.escape(name)}\b.*")
+    place = next((item for item in overrides if chosen_so.fullmatch(item)), "")
     if group == "attention":
         try:
             discovery.find_variant(name)
         except UserError as cause:
-            options = set(error.options or ()) | set(registry.variants())
-            known = f"there is no attention variant or preset {name!r}: {did_you_mean(name, options)}"
+            names = set(error.options or ()) | set(registry.variants())
+            known = f"there is no attention variant or preset {name!r}: {did_you_mean(name, names)}"
             return f"{place or 'attention'}: {cause if 'failed to import' in str(cause) else known}"
     options = [option for option in error.options or () if not option.endswith("_schema")]
     if not group:

@@ -33,8 +33,7 @@ def attention_factory(settings: dict[str, Any]) -> AttentionFactory:
     layer_counts = {"encoder_self": encoder["num_layers"]}
     return AttentionFactory(
         choices={
-            site: site_choices(settings, site, layer_counts.get(site, model["num_layers"]))
-            for site in sites_of(model)
+            site: site_choices(settings, site, layer_counts.get(site, model["num_layers"])) for site in sites_of(model)
         },
         d_model=model["d_model"],
         encoder_d_model=encoder["d_model"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from attnframe import discovery
 from attnframe.cli import composition, messages, settings
 from attnframe.errors import UserError
+from attnframe.model import AttentionFactory
 
 USAGE = """attnframe train [OVERRIDE ...]       train, validate, test; everything lands in one run folder
 attnframe train -m [OVERRIDE ...]    a sweep: one run for each combination of comma-separated values
@@ -42,46 +45,63 @@ def main(arguments: list[str]) -> int:
         print(USAGE, end="")
         return 0
     composition.prepare()
-    _refuse_used_folder(arguments)
-    # Lightning starts the other processes of a run from sys.argv, so the job sees it whole; Hydra reads its own part.
+    overrides = [item for item in arguments if not item.startswith("-")]
+    try:
+        if overrides == arguments:
+            # One run: refuse what cannot be before Hydra makes a folder for it.
+            _refuse_used_folder(overrides)
+            _check(composition.compose_config(overrides))
+        return _launch(arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(messages.sentence(error, overrides)) from error
+
+
+def _check(config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:
+    """The settings of a run that can be built, and what builds its attention."""
+    plain = settings.plain(config)
+    if plain["model"]["kind"] != "seq2seq":
+        raise UserError(
+            f"model.kind={plain['model']['kind']} cannot be trained, only described (attnframe describe); "
+            f"models to train: tiny, small, base"
+        )
+    attention = settings.attention_factory(plain)
+    settings.try_attention(attention)
+    return plain, attention
+
+
+def _launch(arguments: list[str]) -> int:
+    """Hand over to Hydra, which calls `_job` for each run."""
+    # Lightning starts the other processes of a run from sys.argv, so a job sees it whole; Hydra reads its own part.
     whole, sys.argv = sys.argv, [sys.argv[0], *_multirun_first(arguments)]
     failures: list[Exception] = []
+
+    def job(config: DictConfig) -> float | None:
+        sys.argv = whole
+        try:
+            return _run(config)
+        except Exception as error:
+            failures.append(error)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # so that the sweeper knows
+            return None
+
     try:
         hydra.main(
             version_base=composition.VERSION_BASE,
             config_path=str(composition.conf_folder()),
             config_name=composition.PRIMARY,
-        )(lambda config: _job(config, whole, failures))()
-    except (HydraException, OmegaConfBaseException) as error:
-        overrides = [item for item in arguments if not item.startswith("-")]
-        raise UserError(messages.sentence(error, overrides)) from error
+        )(job)()
     except Exception as error:
-        return _report_failure(error, failures)
+        if error not in failures:
+            raise
     finally:
         sys.argv = whole
-    return 0
-
-
-def _job(config: DictConfig, argv: list[str], failures: list[Exception]) -> float | None:
-    """One run, inside Hydra. Returns what a sweeper minimises: the validation loss."""
-    sys.argv = argv
-    try:
-        return _run(config)
-    except Exception as error:
-        # In a sweep Hydra speaks of a failed job only when all jobs have run.
-        failures.append(error)
-        raise
+    return _report(failures)
 
 
 def _run(config: DictConfig) -> float | None:
-    plain = settings.plain(config)
-    if plain["model"]["kind"] != "seq2seq":
-        raise UserError(
-            f"model.kind={plain['model']['kind']} cannot be trained, only described: "
-            f"`attnframe describe model=gpt3`; models to train: model=tiny, small, base"
-        )
-    attention = settings.attention_factory(plain)
-    settings.try_attention(attention)
+    """One run. Returns what a sweeper minimises: the validation loss."""
+    plain, attention = _check(config)
     for file in discovery.loaded_plugins():
         _log.info("plugin %s", file)
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -98,15 +118,17 @@ def _run(config: DictConfig) -> float | None:
 def _print_results(results: dict[str, Any], folder: Path) -> None:
     from attnframe.cli.output import print_table
 
-    sets = ["test", *(key.split("/")[1] for key in results if key.startswith("test/") and key.endswith("/chrf"))]
+    sets = ["test", *(key.split("/")[1] for key in results if re.fullmatch(r"test/[^/]+/chrf", key))]
     measures = ("exact_match", "bleu", "chrf", "loss", "aer", "aer_mean_heads", "aer_diagonal", "aer_perfect")
     rows = []
     for name in sets:
         prefix = "test/" if name == "test" else f"test/{name}/"
         rows.append([name, *(_number(results.get(prefix + measure)) for measure in measures)])
     print_table(["set", *measures], rows)
-    print(f"trained {results['train/steps']} steps in {results['train/seconds']:.0f} s, "
-          f"{results['train/tokens_per_second']:.0f} target tokens/s, backend {results['backend']}")
+    print(
+        f"trained {results['train/steps']} steps in {results['train/seconds']:.0f} s, "
+        f"{results['train/tokens_per_second']:.0f} target tokens/s, backend {results['backend']}"
+    )
     print(f"patterns: {os.path.relpath(folder / 'patterns')}", flush=True)
 
 
@@ -114,20 +136,19 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
-def _report_failure(error: Exception, failures: list[Exception]) -> int:
-    from attnframe.training.interruption import Interrupted
-    from attnframe.training.run import RunFailed
-
-    if isinstance(error, Interrupted):
-        print(f"attnframe train: {error}; its state is in checkpoints/last.ckpt", file=sys.stderr)
-        return 130
+def _report(failures: list[Exception]) -> int:
+    """Say what went wrong, a sentence for each run; the exit code."""
     for failure in failures:
         print(f"attnframe train: {failure}", file=sys.stderr)
-    if isinstance(error, UserError) and len(failures) <= 1:
-        return 2
-    if isinstance(error, (RunFailed, UserError)):
+    if not failures:
+        return 0
+    if len(failures) > 1:
         return 1
-    raise error
+    if isinstance(failures[0], UserError):
+        return 2
+    from attnframe.training.interruption import Interrupted
+
+    return 130 if isinstance(failures[0], Interrupted) else 1
 
 
 def _multirun_first(arguments: list[str]) -> list[str]:

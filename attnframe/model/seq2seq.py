@@ -50,7 +50,7 @@ class Seq2Seq(nn.Module):
     ) -> Float[Tensor, "batch source d_context"]:
         """The memory. `src_keep` is True for real tokens; None says that there is no padding."""
         x = self.src_embedding(src)
-        mask = Mask(key_keep=src_keep).bind(*src.shape, src.shape[1], src.device)
+        mask = Mask(key_keep=src_keep).bind(src.shape[0], src.shape[1], src.shape[1], src.device)
         for layer in self.encoder:
             x = layer(x, mask)
         return self.encoder_norm(x)

@@ -115,9 +115,7 @@ class PatternLayout:
         return (left + right - 1) // 2, (top + bottom - 1) // 2
 
 
-def pattern_layout(
-    layers: int, heads: int, *, query_labels: Sequence[str], key_labels: Sequence[str]
-) -> PatternLayout:
+def pattern_layout(layers: int, heads: int, *, query_labels: Sequence[str], key_labels: Sequence[str]) -> PatternLayout:
     """The layout that `draw_patterns` uses for so many panels with these labels: the largest cells that fit.
 
     Labels are dropped where cells would be under 8 pixels. Raises ValueError for no or too many layers or heads, and

@@ -110,9 +110,7 @@ def _rebuild(call: AttendCall) -> Float[Tensor, "batch heads query key"]:
     wide = torch.promote_types(call.q.dtype, torch.float32)
     q, k, v, output = (x.detach().to(wide) for x in (call.q, call.k, call.v, call.output))
     with torch.autocast(q.device.type, enabled=False):
-        weights = attention_weights(
-            q, k, call.mask, scale=call.scale, score_mod=call.score_mod, mask_mod=call.mask_mod
-        )
+        weights = attention_weights(q, k, call.mask, scale=call.scale, score_mod=call.score_mod, mask_mod=call.mask_mod)
         if call.request.dropout == 0 and output.numel():
             rebuilt = weights @ repeat_heads(v, q.shape[1])
             limit = _TOLERANCE[call.q.dtype] * output.abs().nan_to_num().max().clamp(min=1.0).item()

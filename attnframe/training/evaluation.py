@@ -11,6 +11,7 @@ from torch import Tensor
 from attnframe.data.batching import Batch
 from attnframe.data.schema import SentencePair
 from attnframe.data.tokenizer import PAD, Tokenizer
+from attnframe.data.words import split_words
 from attnframe.model import Seq2Seq, greedy
 from attnframe.patterns import record_patterns
 from attnframe.patterns.alignment import (
@@ -21,7 +22,6 @@ from attnframe.patterns.alignment import (
     diagonal_links,
     perfect_links,
 )
-from attnframe.data.words import split_words
 from attnframe.training.optimization import token_losses
 from attnframe.training.text_scores import Translation, split_scores, text_scores
 
@@ -99,8 +99,9 @@ class Evaluation:
     def choose(self) -> AlignmentChoice:
         """The head and the mean of heads with the lowest AER here."""
         heads = [(score.best().aer, layer, score.best()) for layer, score in enumerate(self._alignment)]
-        means = [(score.best_mean_heads().aer, layer, score.best_mean_heads()) for layer, score in
-                 enumerate(self._alignment)]
+        means = [
+            (score.best_mean_heads().aer, layer, score.best_mean_heads()) for layer, score in enumerate(self._alignment)
+        ]
         _, head_layer, head = min(heads, key=lambda entry: entry[:2])
         _, mean_layer, mean = min(means, key=lambda entry: entry[:2])
         return AlignmentChoice(

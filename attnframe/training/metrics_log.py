@@ -37,14 +37,15 @@ _SOLVED = 0.95
 
 
 class MetricsLog(L.Callback):
-    """A row every `trainer.log_every_n_steps` steps (50 at most) and at each validation, written through at once.
+    """A row every `every` steps (50 at most) and at each validation, written through at once.
 
     Steps count finished optimizer steps; seconds are those since the first one began; tokens are target tokens.
     `steps_to_95` is the first validated step with an exact match of at least 0.95.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, *, every: int) -> None:
         self._folder = folder
+        self._every = max(1, min(every, _EVERY))
         self._started = 0.0
         self.seconds = 0.0
         self._tokens = self._window_tokens = 0
@@ -69,7 +70,8 @@ class MetricsLog(L.Callback):
         assert isinstance(pl_module, TranslationTask)
         self._window_tokens += batch.num_target_tokens
         step = trainer.global_step
-        if step % min(_EVERY, trainer.log_every_n_steps) and step != trainer.max_steps or step == self._logged_step:
+        due = step % self._every == 0 or step == trainer.max_steps
+        if not due or step == self._logged_step:
             return
         self._logged_step = step
         now = time.perf_counter()

@@ -36,7 +36,8 @@ def make_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> Optimizer:
     if settings["name"] != "adamw":
         raise UserError(f"optimizer.name={settings['name']}: {did_you_mean(settings['name'], ['adamw'])}")
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in model.parameters():
         (decay if parameter.ndim > 1 and id(parameter) not in embeddings else plain).append(parameter)
     groups = [
@@ -58,7 +59,7 @@ def schedule_factor(settings: Mapping[str, Any], total_steps: float) -> Callable
     """The function from steps taken to the factor in (0, 1]."""
     warmup, name = max(1, settings["warmup_steps"]), settings["name"]
     if name == "inverse_square_root":
-        return lambda step: min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+        return lambda step: float(min((step + 1) / warmup, math.sqrt(warmup / (step + 1))))
     if name != "warmup_cosine":
         known = ("inverse_square_root", "warmup_cosine")
         raise UserError(f"scheduler.name={name}: {did_you_mean(name, known)}")

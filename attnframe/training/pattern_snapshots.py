@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import WandbLogger
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from attnframe.attention import PatternKind
@@ -21,14 +22,11 @@ from attnframe.patterns.drawing import draw_patterns
 from attnframe.training.run_folder import RunFolder
 from attnframe.training.task import TranslationTask
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 _BOS, _EOS = SPECIAL_TOKENS[1], SPECIAL_TOKENS[2]
 
 
 class PatternSnapshots(L.Callback):
-    """Records every site, layer and head on the first `sentences` validation pairs, whatever the backend.
+    """Records every site, layer and head on `sentences` validation pairs, those richest in tags, whatever the backend.
 
     `patterns/step_000100/sentence_0.npz` holds an array [heads, query, key] for each site and layer
     (`cross/layer_0`), the token labels and the kinds; `sentence_0_cross.png` and so on are the drawings. After
@@ -57,10 +55,10 @@ class PatternSnapshots(L.Callback):
         self._done_step = step
         folder = self._folder.patterns / f"step_{step:06d}"
         folder.mkdir(parents=True, exist_ok=True)
-        pictures: dict[str, list[tuple[Image, str]]] = {site: [] for site in SITES}
+        pictures: dict[str, list[tuple[Image.Image, str]]] = {site: [] for site in SITES}
         was_training = task.model.training
         task.model.eval()
-        pairs = task.data.corpus.sets["val"][: self._sentences]
+        pairs = sorted(task.data.corpus.sets["val"], key=lambda pair: -len(pair.tags))[: self._sentences]
         for index, pair in enumerate(pairs):
             batch = task.data.batch([pair]).to(task.device)
             with torch.no_grad(), record_patterns(task.model) as patterns:
@@ -87,7 +85,7 @@ class PatternSnapshots(L.Callback):
                 for site, drawn in pictures.items():
                     logger.log_image(
                         f"patterns/{site}",
-                        [picture for picture, _ in drawn],
+                        _on_equal_paper([picture for picture, _ in drawn]),
                         step=step,
                         caption=[caption for _, caption in drawn],
                     )
@@ -99,6 +97,12 @@ def stack_layers(layers: Sequence[Tensor]) -> Tensor:
     return torch.stack(
         [torch.nn.functional.pad(weights[0], (0, 0, 0, 0, 0, heads - weights.shape[1])) for weights in layers]
     )
+
+
+def _on_equal_paper(pictures: list[Image.Image]) -> list[Image.Image]:
+    """The pictures with white added at the right and below: W&B shows a list in frames of the first one's size."""
+    size = max(picture.width for picture in pictures), max(picture.height for picture in pictures)
+    return [ImageOps.pad(picture, size, color="white", centering=(0, 0)) for picture in pictures]
 
 
 def _labels(pair: SentencePair, src: Tokenizer, tgt: Tokenizer) -> dict[str, tuple[list[str], list[str]]]:
@@ -127,7 +131,8 @@ def _gold_cells(pair: SentencePair, src: Tokenizer, tgt: Tokenizer) -> Alignment
 
 def _subtitle(site: str, step: int, task: TranslationTask, patterns: Patterns) -> str:
     kinds = sorted({patterns[place].kind for place in patterns if place[0] == site})
-    parts = [f"step {step}", f"val loss {task.val_scores['val/loss']:.3f}"]
+    parts = ["each row predicts the next word"] if site == "cross" else []
+    parts += [f"step {step}", f"val loss {task.val_scores['val/loss']:.3f}"]
     if site == "cross" and "val/aer" in task.val_scores:
         parts.append(f"AER {task.val_scores['val/aer']:.3f}")
     if kinds != [PatternKind.PROBABILITY]:

@@ -33,7 +33,11 @@ class ProgressLine(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         steps = trainer.estimated_stepping_batches
         self._task = self._progress.add_task(
-            "training", total=None if math.isinf(steps) else int(steps), rate="", scores="", completed=trainer.global_step
+            "training",
+            total=None if math.isinf(steps) else int(steps),
+            completed=trainer.global_step,
+            rate="",
+            scores="",
         )
         if self._progress.console.is_terminal:
             self._progress.start()
@@ -43,7 +47,10 @@ class ProgressLine(L.Callback):
     ) -> None:
         speed = self._progress.tasks[self._task].speed
         self._progress.update(
-            self._task, completed=trainer.global_step, rate=f"{speed:.1f} steps/s" if speed else "", description="training"
+            self._task,
+            description="training",
+            completed=trainer.global_step,
+            rate=f"{speed:.1f} steps/s" if speed else "",
         )
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

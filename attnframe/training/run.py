@@ -85,7 +85,8 @@ def _run(
         "tokenizers.json", {"source": data.src_tokenizer.state_dict(), "target": data.tgt_tokenizer.state_dict()}
     )
     task = TranslationTask(model, data, optimizer=settings["optimizer"], scheduler=settings["scheduler"])
-    checkpoints, metrics, interruption = Checkpoints(folder), MetricsLog(folder), Interruption()
+    checkpoints, interruption = Checkpoints(folder), Interruption()
+    metrics = MetricsLog(folder, every=settings["trainer"]["log_every_n_steps"])
     patterns = PatternSnapshots(folder, **settings["callbacks"]["patterns"])
     callbacks: list[Callback] = [checkpoints, metrics, patterns, interruption]
     stopping = settings["callbacks"]["early_stopping"]
@@ -120,8 +121,9 @@ def _run(
     }
     folder.write_json("results.json", results)
     for logger in loggers:
-        logger.log_metrics({name: value for name, value in results.items() if isinstance(value, float)},
-                           step=trainer.global_step)
+        logger.log_metrics(
+            {name: value for name, value in results.items() if isinstance(value, float)}, step=trainer.global_step
+        )
     return results
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from attnframe.data.batching import Batch
@@ -15,6 +16,7 @@ from attnframe.model import Seq2Seq
 from attnframe.training.data_module import TranslationData
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
 from attnframe.training.optimization import make_optimizer, make_schedule, token_losses
+
 
 class TranslationTask(L.LightningModule):
     """Teacher-forced training, and evaluation by `Evaluation` on the validation set and each test set.
@@ -53,7 +55,7 @@ class TranslationTask(L.LightningModule):
         self.train_scores["train/grad_norm"] = torch.nn.utils.get_total_norm(parameters)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = make_optimizer(self.model, self._optimizer_settings)
         total = self.trainer.estimated_stepping_batches
         schedule = make_schedule(optimizer, self._scheduler_settings, math.inf if total in (-1, math.inf) else total)

@@ -1,0 +1,89 @@
+"""`attnframe backends`: which backend can run which variant here, and why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from attnframe.attention.capability import Capability, capabilities, devices_at_hand
+from attnframe.cli import composition, messages, settings
+from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
+from attnframe.errors import UserError
+
+USAGE = """attnframe backends [OVERRIDE ...] [--json]
+        every variant on every device of this machine with every backend: whether it runs, and if not why
+
+  attnframe backends                              at the sizes of the default model
+  attnframe backends model=base                   at other sizes
+  attnframe backends model.attention_dropout=0.1  with dropout on the attention weights
+  attnframe backends trainer.precision=bf16-mixed
+  attnframe backends attention=low_rank_v attention.full_rank=true
+  attnframe backends --json
+
+runs: `auto` marks the backend that backend=auto takes on the device that a run takes; `own` a variant that computes its
+attention itself, whatever the backend.
+"""
+
+_DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0. Raises `UserError`."""
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return 0
+    overrides, as_json = split_json_flag(arguments)
+    composition.prepare()
+    try:
+        plain = settings.plain(composition.compose_config(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(messages.sentence(error, overrides)) from error
+    model = plain["model"]
+    settings.check_model(model)
+    found = capabilities(
+        d_model=model["d_model"],
+        num_heads=model["num_heads"],
+        dropout=model["attention_dropout"],
+        bias=model["bias"],
+        dtype=_dtype(plain["trainer"]["precision"]),
+        options={choice.name: choice.options for choice in settings.site_choices(plain, "decoder_self", 1)},
+    )
+    if as_json:
+        print_json([_as_json(capability) for capability in found])
+    else:
+        rows = [[c.variant, c.device, c.backend, _answer(c), "; ".join(c.reasons)] for c in found]
+        print_table(["variant", "device", "backend", "runs", "why not"], rows)
+    return 0
+
+
+def _answer(capability: Capability) -> str:
+    if not capability.runs:
+        return "no"
+    if capability.own:
+        return "own"
+    return "yes, auto" if _is_default(capability) else "yes"
+
+
+def _is_default(capability: Capability) -> bool:
+    """Whether a run that chooses nothing takes this backend for this variant."""
+    return capability.auto and capability.device == devices_at_hand()[0]
+
+
+def _dtype(precision: Any) -> torch.dtype:
+    """What embeddings are in at a `trainer.precision` such as ``bf16-mixed``."""
+    return next((dtype for key, dtype in _DTYPES.items() if str(precision).startswith(key)), torch.float32)
+
+
+def _as_json(capability: Capability) -> dict[str, Any]:
+    return {
+        "variant": capability.variant,
+        "device": capability.device,
+        "backend": capability.backend,
+        "runs": capability.runs,
+        "own": capability.own,
+        "auto": _is_default(capability),
+        "reasons": list(capability.reasons),
+    }

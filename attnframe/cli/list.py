@@ -1,0 +1,196 @@
+"""`attnframe list`: what can be chosen, group by group."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+import attnframe
+from attnframe import registry
+from attnframe.cli import composition
+from attnframe.cli.output import override_value, print_json, print_table, split_json_flag, wants_help
+from attnframe.errors import UserError, did_you_mean
+
+USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NAME
+
+  attnframe list                    every group, its default, and the names in it
+  attnframe list attention          variants and presets: formula, options with their types and defaults, file
+  attnframe list backend            backends, and whether they can be used on this machine
+  attnframe list model --json
+  attnframe list attention | cut -f1
+
+In a pipe: a header line, then one line for each name, columns between tabs.
+"""
+
+# Names in the ConfigStore that only give YAML files their types.
+_SCHEMA_SUFFIX = "_schema"
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0. Raises `UserError` for an unknown group."""
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return 0
+    groups, as_json = split_json_flag(arguments)
+    if len(groups) > 1:
+        raise UserError(f"{' '.join(groups)}: one group at a time, for example `attnframe list {groups[0]}`")
+    composition.prepare()
+    entries = _entries(groups[0]) if groups else _groups()
+    if as_json:
+        print_json(entries)
+    else:
+        # An empty group has no entry to take the columns from.
+        columns = list(entries[0]) if entries else ["name"]
+        print_table(columns, [[_shown(value) for value in entry.values()] for entry in entries])
+    return 0
+
+
+def _groups() -> list[dict[str, Any]]:
+    defaults = _defaults()
+    return [
+        {"group": group, "default": defaults.get(group), "choices": [entry["name"] for entry in _entries(group)]}
+        for group in composition.group_names()
+    ]
+
+
+def _entries(group: str) -> list[dict[str, Any]]:
+    """What `attnframe list GROUP` shows: all entries of a group have the same keys, the columns."""
+    if group == "attention":
+        return [*_variants(), *_presets()]
+    if group == "backend":
+        return _backends()
+    known = composition.group_names()
+    if group not in known:
+        raise UserError(f"there is no group {group!r}: {did_you_mean(group, known)}")
+    files = [{"name": name, "about": _first_comment(file), "file": _place(file)} for name, file in _yaml_files(group)]
+    named = {entry["name"] for entry in files}
+    return [*files, *(entry for entry in _stored(group) if entry["name"] not in named)]
+
+
+def _variants() -> Iterator[dict[str, Any]]:
+    for variant in registry.variants().values():
+        yield {
+            "name": variant.name,
+            "kind": "variant",
+            "about": variant.summary,
+            "options": [
+                {"name": option.name, "type": option.type_name, "default": option.default} for option in variant.options
+            ],
+            # In the order of a signature, not of a set.
+            "takes": [name for name in registry.GIVEN if name in variant.takes],
+            "file": _place(Path(variant.file)),
+        }
+
+
+def _presets() -> Iterator[dict[str, Any]]:
+    """YAML files of the group; their options are those that they set."""
+    for name, file in _yaml_files("attention"):
+        yield {
+            "name": name,
+            "kind": "preset",
+            "about": _first_comment(file),
+            "options": [
+                {"name": key, "type": type(value).__name__, "default": value} for key, value in _own_keys(file).items()
+            ],
+            "takes": [],
+            "file": _place(file),
+        }
+
+
+def _backends() -> list[dict[str, Any]]:
+    from attnframe.attention.capability import devices_at_hand, plain_request
+    from attnframe.backends import backends
+    from attnframe.backends.resolution import AUTO
+
+    device = devices_at_hand()[0]
+    order = ", ".join(backends())
+    entries = [{"name": AUTO, "about": f"the first of {order} that can run the variant", "usable": True, "reasons": []}]
+    for backend in backends().values():
+        reasons = backend.unsupported(plain_request(device))
+        entries.append(
+            {
+                "name": backend.name,
+                "about": _first_line(type(backend)),
+                "usable": not reasons,
+                "reasons": reasons,
+            }
+        )
+    return entries
+
+
+def _stored(group: str) -> Iterator[dict[str, Any]]:
+    """Choices that exist only in code."""
+    store = ConfigStore.instance()
+    stored = store.repo.get(group, {})
+    for key in sorted(stored):
+        name = key.removesuffix(".yaml")
+        if isinstance(stored[key], dict) or name.endswith(_SCHEMA_SUFFIX):
+            continue
+        node_type = OmegaConf.get_type(stored[key].node)
+        yield {"name": name, "about": _first_line(node_type) if node_type else "", "file": ""}
+
+
+def _yaml_files(group: str) -> list[tuple[str, Path]]:
+    """(name, file) of every config of a group, by name; our file hides a user's of the same name, as in Hydra."""
+    files: dict[str, Path] = {}
+    for conf in (composition.conf_folder(), *composition.user_conf_folders()):
+        for file in (conf / group).rglob("*.yaml"):
+            files.setdefault(file.relative_to(conf / group).with_suffix("").as_posix(), file)
+    return sorted(files.items())
+
+
+def _defaults() -> dict[str, str]:
+    """What `train` takes from each group when nobody chooses."""
+    chosen: dict[str, str] = {}
+    for entry in _load(composition.conf_folder() / f"{composition.PRIMARY}.yaml")["defaults"]:
+        if isinstance(entry, dict):
+            chosen |= {group: override_value(name) for group, name in entry.items()}
+    return chosen
+
+
+def _own_keys(preset: Path) -> dict[str, Any]:
+    return {key: value for key, value in _load(preset).items() if key not in ("defaults", "name")}
+
+
+def _load(file: Path) -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(content, dict), "Hydra takes no other config"
+    return {str(key): value for key, value in content.items()}
+
+
+def _first_comment(file: Path) -> str:
+    """The first line of a YAML file that speaks to people."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ")
+        if line and not line.startswith("#"):
+            break
+    return ""
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def _place(file: Path) -> str:
+    """The file as one would type it here; a core file by its place in the package."""
+    for folder in (Path.cwd(), Path(attnframe.__file__).resolve().parent.parent):
+        if file.resolve().is_relative_to(folder):
+            return file.resolve().relative_to(folder).as_posix()
+    return str(file)
+
+
+def _shown(value: Any) -> Any:
+    """A value of an entry as a cell."""
+    return ", ".join(map(_item, value)) if isinstance(value, list) else value
+
+
+def _item(item: Any) -> str:
+    if isinstance(item, dict):
+        return f"{item['name']}={override_value(item['default'])} ({item['type']})"
+    return str(item)

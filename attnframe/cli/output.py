@@ -1,0 +1,105 @@
+"""Printing for every command: a table on a terminal, plain lines in a pipe, or JSON."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from attnframe.errors import UserError
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """On a terminal a table that wraps; else a header line and one line a row, cells between tabs.
+
+    Whole numbers get thousands separators, None is an empty cell.
+    """
+    rows = [list(row) for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(columns, rows)
+    else:
+        _write("".join("\t".join(map(_cell, row)) + "\n" for row in [columns, *rows]))
+
+
+def print_json(value: Any) -> None:
+    """`value` as indented JSON; what JSON cannot hold is written as text."""
+    _write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def override_value(value: Any) -> str:
+    """`value` as one writes it behind `option=` on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(override_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{override_value(key)}:{override_value(item)}' for key, item in value.items())}}}"
+    return value.name if isinstance(value, enum.Enum) else str(value)
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Whether `-h` or `--help` is among the arguments."""
+    return not {"-h", "--help"}.isdisjoint(arguments)
+
+
+def split_json_flag(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments without ``--json``, and whether it was there. Raises `UserError` for any other flag."""
+    rest = [argument for argument in arguments if argument != "--json"]
+    for argument in rest:
+        if argument.startswith("-"):
+            raise UserError(f"{argument}: there is no such flag; possible are --json and -h")
+    return rest, len(rest) < len(arguments)
+
+
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    # Here, for a pipe need not wait for it.
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in rows)
+        cells = [_cell(row[index]) for row in rows]
+        # A name or a number cut in two is another one; of a text only the words stay whole, within reason.
+        parts = cells if numeric or index == 0 else [word for cell in cells for word in cell.split()]
+        width = max(map(len, [*column.split(), *(part for part in parts if numeric or len(part) <= 24)]))
+        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold", min_width=width)
+    for row in rows:
+        # As Text, for brackets in a cell are no markup.
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console = Console()
+    narrowest = Measurement.get(console, console.options, table).minimum
+    # In a terminal too narrow even for that the terminal itself breaks the lines.
+    console.width = max(console.width, narrowest)
+    console.print(table, crop=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    # A cell is one field of one line, whatever is in it.
+    return " ".join(str(value).split())
+
+
+def _write(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        # Formulas hold √ and Σ, which not every terminal can show.
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python must not complain either when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
