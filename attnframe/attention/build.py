@@ -54,7 +54,7 @@ def build_attention(
     module.attention_dropout = dropout
     module.backend = backend
     settle_backend(module, d_model=d_model, d_context=d_context or d_model)
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def settle_backend(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from attnframe import registry
 from attnframe.attention.build import build_attention
 from attnframe.attention.tracing import trace_attend
-from attnframe.backends import Backend, Request, backends, resolve
+from attnframe.backends import Request, backends, reasons_against, resolve
 from attnframe.backends.resolution import AUTO
 from attnframe.errors import UserError
 
@@ -68,11 +68,6 @@ def capabilities(
         for device in devices_at_hand() if devices is None else devices:
             found += _on_device(name, traced, device, dropout, dtype)
     return found
-
-
-def reasons_against(backend: Backend, requests: Iterable[Request]) -> tuple[str, ...]:
-    """Why `backend` cannot run `requests`, each reason once; empty when it can."""
-    return tuple(dict.fromkeys(reason for request in requests for reason in backend.unsupported(request)))
 
 
 def plain_request(device: str) -> Request:

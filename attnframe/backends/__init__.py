@@ -2,7 +2,7 @@
 
 from attnframe.backends.base import Backend, MaskMod, Request, ScoreMod
 from attnframe.backends.eager import Eager, attention_weights, masked_softmax
-from attnframe.backends.resolution import BackendError, Resolution, backends, resolve
+from attnframe.backends.resolution import BackendError, Resolution, backends, dtype_of, reasons_against, resolve
 from attnframe.backends.sdpa import Sdpa
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "Sdpa",
     "attention_weights",
     "backends",
+    "dtype_of",
     "masked_softmax",
+    "reasons_against",
     "resolve",
 ]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from attnframe.backends.base import Backend, Request
 from attnframe.backends.eager import Eager
 from attnframe.backends.sdpa import Sdpa
 from attnframe.errors import UserError, did_you_mean
 
 AUTO = "auto"
+
+_DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 
 # `auto` tries them in this order: fused ones first, the one that runs everything last.
 _BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Sdpa(), Eager())}
@@ -40,7 +44,7 @@ def resolve(choice: str, requests: Iterable[Request]) -> Resolution:
     `UserError` for an unknown name.
     """
     requests = list(requests)
-    reasons = {name: _reasons(backend, requests) for name, backend in _BACKENDS.items()}
+    reasons = {name: reasons_against(backend, requests) for name, backend in _BACKENDS.items()}
     able = next(name for name, against in reasons.items() if not against)
     if choice == AUTO:
         passed_over = dict(list(reasons.items())[: list(reasons).index(able)])
@@ -52,5 +56,11 @@ def resolve(choice: str, requests: Iterable[Request]) -> Resolution:
     return Resolution(_BACKENDS[choice])
 
 
-def _reasons(backend: Backend, requests: list[Request]) -> tuple[str, ...]:
+def reasons_against(backend: Backend, requests: Iterable[Request]) -> tuple[str, ...]:
+    """Why `backend` cannot run `requests`, each reason once; empty when it can."""
     return tuple(dict.fromkeys(reason for request in requests for reason in backend.unsupported(request)))
+
+
+def dtype_of(precision: str | int) -> torch.dtype:
+    """What q, k and v are in at a `trainer.precision` such as "bf16-mixed"; float32 unless it says otherwise."""
+    return next((dtype for key, dtype in _DTYPES.items() if str(precision).startswith(key)), torch.float32)

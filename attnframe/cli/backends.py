@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from attnframe.attention.capability import Capability, capabilities, devices_at_hand
+from attnframe.backends import dtype_of
 from attnframe.cli import composition, messages, settings
 from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
 from attnframe.errors import UserError
@@ -26,8 +26,6 @@ USAGE = """attnframe backends [OVERRIDE ...] [--json]
 runs: `auto` marks the backend that backend=auto takes on the device that a run takes; `own` a variant that computes its
 attention itself, whatever the backend.
 """
-
-_DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 
 
 def main(arguments: list[str]) -> int:
@@ -48,7 +46,7 @@ def main(arguments: list[str]) -> int:
         num_heads=model["num_heads"],
         dropout=model["attention_dropout"],
         bias=model["bias"],
-        dtype=_dtype(plain["trainer"]["precision"]),
+        dtype=dtype_of(plain["trainer"]["precision"]),
         options={choice.name: choice.options for choice in settings.site_choices(plain, "decoder_self", 1)},
     )
     if as_json:
@@ -70,11 +68,6 @@ def _answer(capability: Capability) -> str:
 def _is_default(capability: Capability) -> bool:
     """Whether a run that chooses nothing takes this backend for this variant."""
     return capability.auto and capability.device == devices_at_hand()[0]
-
-
-def _dtype(precision: Any) -> torch.dtype:
-    """What embeddings are in at a `trainer.precision` such as ``bf16-mixed``."""
-    return next((dtype for key, dtype in _DTYPES.items() if str(precision).startswith(key)), torch.float32)
 
 
 def _as_json(capability: Capability) -> dict[str, Any]:

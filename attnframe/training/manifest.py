@@ -14,12 +14,11 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from attnframe import discovery
 from attnframe.attention import Attention, settle_backend
+from attnframe.backends import dtype_of
 from attnframe.model import AttentionFactory, Seq2Seq
 from attnframe.training.data_module import TranslationData
 
 _PACKAGES = ("attnframe", "torch", "lightning", "hydra-core", "omegaconf", "wandb", "sacrebleu")
-
-_HALF = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 
 
 def settle_backends(model: Seq2Seq, attention: AttentionFactory, trainer: L.Trainer) -> dict[str, dict[str, Any]]:
@@ -28,7 +27,7 @@ def settle_backends(model: Seq2Seq, attention: AttentionFactory, trainer: L.Trai
     Returns, by site (and layer where layers differ), the `backend` and why others were `passed_over`. Raises
     `BackendError`.
     """
-    dtype = next((dtype for key, dtype in _HALF.items() if str(trainer.precision).startswith(key)), torch.float32)
+    dtype = dtype_of(trainer.precision)
     by_site: dict[str, dict[str, Any]] = {}
     for module in model.modules():
         if isinstance(module, Attention):
