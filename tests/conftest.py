@@ -1,0 +1,111 @@
+"""What every test gets: a device, the core variants, and a registry that is as it was after each test."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnframe import build_attention, discovery, registry
+from attnframe.attention import Attention
+from attnframe.backends import BackendError, backends
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where attention runs: cpu (default) or cuda")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name = config.getoption("--device")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise pytest.UsageError(f"--device {name}: torch knows no such device; try cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError(f"--device {name}: torch finds no CUDA device on this machine")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`variant_name` is each core variant in turn, `backend_name` each backend."""
+    if "variant_name" in metafunc.fixturenames:
+        metafunc.parametrize("variant_name", list(registry.variants()))
+    if "backend_name" in metafunc.fixturenames:
+        metafunc.parametrize("backend_name", list(backends()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    return (yield from _skip_what_the_backend_declines(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    return (yield from _skip_what_the_backend_declines(item))
+
+
+def _skip_what_the_backend_declines(item: pytest.Item) -> Generator[None, object, object]:
+    """A test over all backends skips, with the backend's own sentence, what that backend declares it cannot do."""
+    callspec = getattr(item, "callspec", None)
+    chosen = callspec.params.get("backend_name") if callspec else None
+    try:
+        return (yield)
+    except BackendError as error:
+        if chosen is None or chosen == "eager" or not str(error).startswith(f"backend={chosen} cannot run"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where the test runs, as `--device` says."""
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(autouse=True)
+def _core_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No plugins unless a test asks for some; what it registers and loads is forgotten afterwards."""
+    monkeypatch.setenv(discovery.FOLDERS_VARIABLE, "")
+    stores = (registry._variants, discovery._loaded, discovery._broken, discovery._conf_folders)
+    before = [copy.copy(store) for store in stores]
+    modules = set(sys.modules)
+    yield
+    for store, kept in zip(stores, before, strict=True):
+        store.clear()
+        store.update(kept)  # type: ignore[arg-type]
+    for name in set(sys.modules) - modules:
+        if name.startswith("attnframe_plugins."):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def plugin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in which plugins are looked for."""
+    folder = tmp_path / "my_plugins"
+    folder.mkdir()
+    monkeypatch.setenv(discovery.FOLDERS_VARIABLE, str(folder))
+    return folder
+
+
+Build = Callable[..., Attention]
+
+
+@pytest.fixture
+def build(device: torch.device) -> Build:
+    """`build_attention` on the test's device, in float64 unless said otherwise, with the same weights each time."""
+
+    def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0, **arguments: object) -> Attention:
+        torch.manual_seed(seed)
+        with torch.device(device):
+            module: Attention = build_attention(name, **arguments)  # type: ignore[arg-type]
+        # Biases start at zero in some variants; what is zero cannot be seen to be left out.
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.dim():
+                    parameter.normal_(std=0.4)
+        return module.to(dtype)
+
+    return build

@@ -1,0 +1,293 @@
+"""Recording shows what a module attended to and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from attnframe import Attention, Mask, build_attention, merge_heads, record_patterns, register_attention, split_heads
+from attnframe.attention import PatternKind
+from attnframe.backends import backends
+from attnframe.patterns import recording
+from attnframe.patterns.recording import PatternError
+
+BATCH, QUERIES, KEYS, D_MODEL, HEADS = 3, 5, 7, 22, 2
+KINDS = ["open", "causal", "padded", "window"]
+
+
+def mask_of(kind: str, device: torch.device) -> Mask:
+    keep = torch.tensor([[j < n for j in range(KEYS)] for n in (4, KEYS, 0)], device=device)
+    return Mask(keep if kind == "padded" else None, causal=kind == "causal", window=1 if kind == "window" else None)
+
+
+def one_step(module: Attention, mask: Mask, dtype: torch.dtype, device: torch.device) -> list[Tensor | None]:
+    """The output and every gradient of one training step."""
+    torch.manual_seed(7)
+    query = torch.randn(BATCH, QUERIES, D_MODEL, dtype=dtype, device=device, requires_grad=True)
+    context = torch.randn(BATCH, KEYS, D_MODEL, dtype=dtype, device=device, requires_grad=True)
+    module.zero_grad(set_to_none=True)
+    output = module(query, context, context, mask)
+    output.pow(2).sum().backward()
+    return [output.detach(), query.grad, context.grad, *(parameter.grad for parameter in module.parameters())]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_and_gradients_stay_bit_equal(
+    variant_name: str,
+    backend_name: str,
+    kind: str,
+    dtype: torch.dtype,
+    dropout: float,
+    build: Callable[..., Attention],
+    device: torch.device,
+) -> None:
+    module = build(
+        variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=dtype, dropout=dropout
+    )
+    mask = mask_of(kind, device)
+    plain = one_step(module, mask, dtype, device)
+    with record_patterns(module) as patterns:
+        recorded = one_step(module, mask, dtype, device)
+    assert len(patterns) == 1
+    for one, other in zip(plain, recorded, strict=True):
+        assert (one is None) is (other is None)
+        if one is not None:
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_backend_shows_the_weights_of_eager(
+    variant_name: str, backend_name: str, kind: str, build: Callable[..., Attention], device: torch.device
+) -> None:
+    found = []
+    for backend in (backend_name, "eager"):
+        module = build(
+            variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend, dtype=torch.float32
+        ).eval()
+        torch.manual_seed(7)
+        query = torch.randn(BATCH, QUERIES, D_MODEL, device=device)
+        context = torch.randn(BATCH, KEYS, D_MODEL, device=device)
+        with record_patterns(module) as patterns:
+            module(query, context, context, mask_of(kind, device))
+        assert patterns["", 0].kind is PatternKind.PROBABILITY
+        found.append(patterns["", 0].weights)
+    assert found[0].dtype == torch.float32
+    assert_close(found[0], found[1], rtol=0, atol=1e-6)
+    allowed = mask_of(kind, device).bind(BATCH, QUERIES, KEYS, device).dense()
+    assert_close(found[0].sum(-1), allowed.any(-1).float().expand_as(found[0][..., 0]), rtol=0, atol=1e-6)
+    assert not (found[0] > 0).logical_and(~allowed).any()
+
+
+def test_recorded_weights_are_those_before_dropout(
+    variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
+) -> None:
+    module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dropout=0.5).train()
+    x = torch.randn(BATCH, QUERIES, D_MODEL, dtype=torch.float64, device=device)
+    with record_patterns(module) as patterns:
+        module(x, x, x)
+    training = patterns["", 0].weights
+    module.eval()
+    with record_patterns(module) as patterns:
+        module(x, x, x)
+    assert_close(training, patterns["", 0].weights, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_narrow_types_are_rebuilt_in_float32(
+    variant_name: str, backend_name: str, dtype: torch.dtype, build: Callable[..., Attention], device: torch.device
+) -> None:
+    module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=dtype).eval()
+    x = torch.randn(BATCH, QUERIES, D_MODEL, dtype=dtype, device=device)
+    with record_patterns(module) as patterns:
+        module(x, x, x)
+    weights = patterns["", 0].weights
+    assert weights.dtype == torch.float32
+    assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)), rtol=0, atol=1e-6)
+
+
+def test_recording_under_autocast(
+    variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
+) -> None:
+    module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=torch.float32).eval()
+    x = torch.randn(BATCH, QUERIES, D_MODEL, device=device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        plain = module(x, x, x)
+        with record_patterns(module) as patterns:
+            output = module(x, x, x)
+    assert torch.equal(output, plain)
+    assert patterns["", 0].weights.dtype == torch.float32
+
+
+class Counting(Attention):
+    """Two attends, and a report that counts how often it is asked for."""
+
+    def __init__(self, d_model: int, *, report: bool = True) -> None:
+        super().__init__()
+        self.report = report
+        self.asked = 0
+        self.proj = nn.Linear(d_model, d_model)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        q, k, v = (split_heads(x, HEADS) for x in (self.proj(query), key, value))
+        output = self.attend(q, k, v, mask) - 0.5 * self.attend(q, -k, v, mask)
+        if self.report:
+            self.report_pattern(self.combine, "signed")
+        return merge_heads(output)
+
+    def combine(self, first: Tensor, second: Tensor) -> Tensor:
+        self.asked += 1
+        return first - 0.5 * second
+
+
+def test_nothing_is_kept_or_called_while_nobody_records(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    register_attention("counting")(Counting)
+    module = build_attention("counting", d_model=D_MODEL, num_heads=HEADS).to(device)
+    rebuilt: list[object] = []
+    genuine = recording._rebuild
+    monkeypatch.setattr(recording, "_rebuild", lambda call: rebuilt.append(call) or genuine(call))
+    x = torch.randn(BATCH, QUERIES, D_MODEL, device=device)
+    module(x, x, x)
+    assert (module.asked, len(rebuilt), module._observers) == (0, 0, [])
+    with record_patterns(module) as patterns:
+        module(x, x, x)
+    assert (module.asked, len(rebuilt)) == (1, 2)
+    first = patterns["", 0]
+    module(x, x, x)
+    assert (module.asked, len(rebuilt), module._observers) == (1, 2, [])
+    assert patterns["", 0] is first
+    with record_patterns(module, sites=["cross"]) as patterns:
+        module(x, x, x)
+    assert (module.asked, len(rebuilt), len(patterns)) == (1, 2, 0)
+
+
+def test_recording_ends_with_its_context_even_after_an_error(device: torch.device) -> None:
+    module = build_attention("multi_head", d_model=D_MODEL, num_heads=HEADS).to(device)
+    with pytest.raises(ZeroDivisionError), record_patterns(module):
+        raise ZeroDivisionError
+    assert module._observers == []
+
+
+def test_two_attends_without_a_report_are_refused(device: torch.device) -> None:
+    register_attention("counting")(Counting)
+    module = build_attention("counting", d_model=D_MODEL, num_heads=HEADS, report=False).to(device)
+    x = torch.randn(BATCH, QUERIES, D_MODEL, device=device)
+    module(x, x, x)
+    with (
+        pytest.raises(PatternError, match=r"Counting calls attend 2 times; with report_pattern it says"),
+        record_patterns(module),
+    ):
+        module(x, x, x)
+
+
+def test_an_unknown_kind_of_pattern_is_refused_when_the_variant_is_built() -> None:
+    class Odd(Attention):
+        def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+            self.report_pattern(lambda: query, "probable")
+            return query
+
+    register_attention("odd")(Odd)
+    with pytest.raises(ValueError, match="probable"):
+        build_attention("odd", d_model=D_MODEL, num_heads=HEADS)
+
+
+def _shifted(output: Tensor) -> Tensor:
+    return output + 0.01
+
+
+def _other_head(output: Tensor) -> Tensor:
+    return output.flip(1)
+
+
+def _one_nan(output: Tensor) -> Tensor:
+    output = output.clone()
+    output[0, 0, 0, 0] = torch.nan
+    return output
+
+
+@pytest.mark.parametrize("lie", [_shifted, _other_head, _one_nan])
+def test_a_backend_that_lies_is_found_out(
+    backend_name: str,
+    lie: Callable[[Tensor], Tensor],
+    build: Callable[..., Attention],
+    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device,
+) -> None:
+    module = build("multi_head", d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=torch.float32).eval()
+    x = torch.randn(BATCH, QUERIES, D_MODEL, device=device)
+    with record_patterns(module):
+        module(x, x, x)
+    backend = backends()[backend_name]
+    genuine = backend.attend
+    monkeypatch.setattr(backend, "attend", lambda *qkv, **how: lie(genuine(*qkv, **how)))
+    module(x, x, x)
+    with pytest.raises(PatternError, match="rebuilt weights miss the kernel's output by"), record_patterns(module):
+        module(x, x, x)
+
+
+def test_a_model_that_has_diverged_is_no_lie(
+    backend_name: str, build: Callable[..., Attention], device: torch.device
+) -> None:
+    module = build("multi_head", d_model=D_MODEL, num_heads=HEADS, backend=backend_name).eval()
+    x = torch.full((BATCH, QUERIES, D_MODEL), torch.nan, dtype=torch.float64, device=device)
+    with record_patterns(module) as patterns:
+        module(x, x, x)
+    assert patterns["", 0].weights.isnan().all()
+
+
+def test_sites_and_layers() -> None:
+    places = [("cross", 1), ("encoder_self", 0), ("cross", 0)]
+    modules = nn.ModuleList(build_attention("multi_head", d_model=D_MODEL, num_heads=HEADS) for _ in places)
+    for module, (site, layer) in zip(modules, places, strict=True):
+        module.site, module.layer = site, layer
+    x = torch.randn(BATCH, QUERIES, D_MODEL)
+
+    def run() -> None:
+        for module in modules:
+            module(x, x, x)
+
+    with record_patterns(modules) as patterns:
+        run()
+    assert list(patterns) == sorted(places)
+    assert len(patterns) == 3
+    layers = patterns.layers("cross")
+    assert len(layers) == 2
+    assert layers[0] is patterns["cross", 0].weights
+    assert layers[1] is patterns["cross", 1].weights
+    assert patterns.layers("decoder_self") == []
+    with record_patterns(modules, sites=["cross"]) as patterns:
+        run()
+    assert list(patterns) == [("cross", 0), ("cross", 1)]
+
+
+def test_the_latest_call_of_a_module_is_kept() -> None:
+    module = build_attention("multi_head", d_model=D_MODEL, num_heads=HEADS)
+    x = torch.randn(BATCH, KEYS, D_MODEL)
+    with record_patterns(module) as patterns:
+        for length in (KEYS, 3):
+            module(x[:, :length], x, x)
+    assert patterns["", 0].weights.shape == (BATCH, HEADS, 3, KEYS)
+
+
+def test_two_may_record_at_once() -> None:
+    module = build_attention("multi_head", d_model=D_MODEL, num_heads=HEADS)
+    x = torch.randn(BATCH, KEYS, D_MODEL)
+    with record_patterns(module) as outer, record_patterns(module) as inner:
+        module(x, x, x)
+    assert torch.equal(outer["", 0].weights, inner["", 0].weights)
+
+
+def test_no_keys_no_weights(backend_name: str, build: Callable[..., Attention], device: torch.device) -> None:
+    module = build("multi_head", d_model=D_MODEL, num_heads=HEADS, backend=backend_name)
+    query = torch.randn(BATCH, QUERIES, D_MODEL, dtype=torch.float64, device=device)
+    nothing = query[:, :0]
+    with record_patterns(module) as patterns:
+        module(query, nothing, nothing)
+    assert patterns["", 0].weights.shape == (BATCH, HEADS, QUERIES, 0)
