@@ -1,15 +1,8 @@
-"""Attention patterns as a picture: one heat map for each layer (rows) and head (columns), drawn with Pillow alone.
-
-Labels use the font that Pillow carries. It covers little more than ASCII, so accented Latin letters are written as a
-letter plus a mark drawn here, and œ as oe; other scripts take a system font where one is installed, and else show the
-font's box for a missing glyph.
-"""
+"""Attention patterns as a picture: one heat map for each layer (rows) and head (columns), drawn with Pillow alone."""
 
 from __future__ import annotations
 
 import math
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from attnframe.patterns.lettering import shorten, text_mask, text_width
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +124,7 @@ def pattern_layout(layers: int, heads: int, *, query_labels: Sequence[str], key_
     queries, keys = len(query_labels), len(key_labels)
     # Widths grow with the font, so one measurement does for every size.
     query_unit, key_unit = (
-        max(_text_width(_shorten(label, _LARGEST_FONT), _LARGEST_FONT) for label in labels) / _LARGEST_FONT
+        max(text_width(shorten(label, _LARGEST_FONT), _LARGEST_FONT) for label in labels) / _LARGEST_FONT
         for labels in (query_labels, key_labels)
     )
 
@@ -217,7 +212,7 @@ def draw_patterns(
             if layout.caption_height:
                 room = right - left + layout.gap - 6
                 captions = (f"layer {layer + 1}, head {head + 1}", f"L{layer + 1} H{head + 1}", "")
-                caption = next(text for text in captions if _text_width(text, _CAPTION_SIZE) <= room)
+                caption = next(text for text in captions if text_width(text, _CAPTION_SIZE) <= room)
                 _write(image, caption, (left, top - layout.key_label_height - 22), _CAPTION_SIZE, _INK)
     return image
 
@@ -300,11 +295,11 @@ def _label_strips(
     # Small letters sit below the middle of a mask, which has room for marks above.
     lift = round(0.1 * size)
     for row, label in enumerate(query_labels):
-        mask = _text_mask(_shorten(label, size), size)
+        mask = text_mask(shorten(label, size), size)
         place = down.width - _LABEL_GAP - mask.width, row * cell + (cell - mask.height) // 2 - lift
         down.paste(255, (max(0, place[0]), place[1]), mask)
     for column, label in enumerate(key_labels):
-        mask = _text_mask(_shorten(label, size), size).transpose(Image.Transpose.ROTATE_90)
+        mask = text_mask(shorten(label, size), size).transpose(Image.Transpose.ROTATE_90)
         place = column * cell + (cell - mask.width) // 2 - lift, across.height - _LABEL_GAP - mask.height
         across.paste(255, (place[0], max(0, place[1])), mask)
     return down, across
@@ -318,142 +313,30 @@ def _draw_header(
     low, high = "0 or less" if beyond[0] else "0", "1 or more" if beyond[1] else "1"
     bar_width, bar_height, size = 120, 12, 12
     right = image.width - _MARGIN
-    bar = right - _text_width(high, size) - 5 - bar_width
+    bar = right - text_width(high, size) - 5 - bar_width
     ramp = Image.fromarray(_ramp()[None]).resize((bar_width, bar_height), Image.Resampling.NEAREST)
     image.paste(ramp, (bar, _MARGIN + 5))
     draw.rectangle((bar - 1, _MARGIN + 4, bar + bar_width, _MARGIN + 5 + bar_height), outline=_FRAME)
     _write(image, high, (bar + bar_width + 6, _MARGIN + 3), size, _MUTED)
-    start = bar - 6 - _text_width(low, size)
+    start = bar - 6 - text_width(low, size)
     _write(image, low, (start, _MARGIN + 3), size, _MUTED)
 
     x, y = right, _MARGIN + 27
     if alignment:
         kinds = [("gold", True)] if alignment.possible == alignment.sure else [("possible", False), ("sure", True)]
         for text, sure in kinds:
-            x -= _text_width(text, size)
+            x -= text_width(text, size)
             _write(image, text, (x, y), size, _MUTED)
             x -= 18
             _outline(draw, (x, y + 2, x + 12, y + 14), sure=sure, large=True)
             x -= 12
     hint = "rows attend to columns"
-    x -= _text_width(hint, size)
+    x -= text_width(hint, size)
     _write(image, hint, (x, y), size, _MUTED)
 
-    _write(image, _shorten(title, 19, start - _MARGIN - 16), (_MARGIN, _MARGIN - 2), 19, _INK)
-    _write(image, _shorten(subtitle, 13, x - _MARGIN - 16), (_MARGIN, _MARGIN + 26), 13, _MUTED)
+    _write(image, shorten(title, 19, start - _MARGIN - 16), (_MARGIN, _MARGIN - 2), 19, _INK)
+    _write(image, shorten(subtitle, 13, x - _MARGIN - 16), (_MARGIN, _MARGIN + 26), 13, _MUTED)
 
 
 def _write(image: Image.Image, text: str, place: tuple[int, int], size: int, colour: Colour) -> None:
-    image.paste(colour, place, _text_mask(text, size))
-
-
-_LONGEST_LABEL_EMS: Final = 8
-_FALLBACK_FONTS: Final = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf", "Arial.ttf")
-_SPELT_OUT: Final = str.maketrans({"œ": "oe", "Œ": "OE", "æ": "ae", "Æ": "AE", "–": "-", "—": "-", "\u2011": "-"})
-
-# Marks as polylines, in font sizes: x from the middle of the letter, y up from a little above it, for the cedilla
-# from the base line; a single point is a dot. By combining character.
-_MARKS: Final[dict[str, tuple[tuple[tuple[float, float], ...], ...]]] = {
-    "\u0300": (((-0.13, 0.17), (0.05, 0.02)),),
-    "\u0301": (((0.13, 0.17), (-0.05, 0.02)),),
-    "\u0302": (((-0.15, 0.02), (0.0, 0.17), (0.15, 0.02)),),
-    "\u0303": (((-0.17, 0.04), (-0.09, 0.12), (0.08, 0.05), (0.17, 0.13)),),
-    "\u0308": (((-0.13, 0.08),), ((0.13, 0.08),)),
-    "\u030a": (((-0.09, 0.1), (0.0, 0.19), (0.09, 0.1), (0.0, 0.01), (-0.09, 0.1)),),
-    "\u030c": (((-0.15, 0.17), (0.0, 0.02), (0.15, 0.17)),),
-    "\u0327": (((0.0, 0.02), (0.0, -0.05), (0.09, -0.1), (0.05, -0.19), (-0.1, -0.19)),),
-}
-_CEDILLA: Final = "\u0327"
-_FINENESS: Final = 4
-
-
-def _shorten(text: str, size: int, room: int | None = None) -> str:
-    """One printable line of `text`, at most `room` pixels wide (a label's most by default), cut with an ellipsis."""
-    room = _LONGEST_LABEL_EMS * size if room is None else room
-    # Cut before measuring: a label may be a whole book.
-    line = "".join(" " if c.isspace() else c for c in text[:400] if c.isspace() or c.isprintable()).strip()
-    if len(text) <= 400 and _text_width(line, size) <= room:
-        return line
-    fitting = bisect_right(range(len(line) + 1), room, key=lambda length: _text_width(line[:length] + "…", size)) - 1
-    return line[: max(0, fitting)].rstrip() + "…"
-
-
-@lru_cache(maxsize=16)
-def _built_in_font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size=size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("this build of Pillow has no FreeType: install Pillow from its wheels")
-    return font
-
-
-@lru_cache(maxsize=16)
-def _fallback_font(size: int) -> ImageFont.FreeTypeFont | None:
-    for name in _FALLBACK_FONTS:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return None
-
-
-@lru_cache(maxsize=4096)
-def _built_in_has(character: str) -> bool:
-    font = _built_in_font(24)
-    missing = font.getmask("\ue123")
-    glyph = font.getmask(character)
-    return character == " " or (glyph.size, bytes(glyph)) != (missing.size, bytes(missing))
-
-
-@lru_cache(maxsize=4096)
-def _lettering(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str, tuple[tuple[int, str], ...]]:
-    """The font for `text`, the letters to write with it, and the marks to add: (place of the letter, mark)."""
-    letters: list[str] = []
-    marks: list[tuple[int, str]] = []
-    for character in unicodedata.normalize("NFD", unicodedata.normalize("NFC", text).translate(_SPELT_OUT)):
-        if character in _MARKS and letters:
-            marks.append((len(letters) - 1, character))
-        else:
-            letters.append(character)
-    fallback = None if all(map(_built_in_has, letters)) else _fallback_font(size)
-    if fallback is not None:
-        return fallback, unicodedata.normalize("NFC", text), ()
-    return _built_in_font(size), "".join(letters), tuple(marks)
-
-
-def _text_width(text: str, size: int) -> int:
-    font, letters, _ = _lettering(text, size)
-    return math.ceil(font.getlength(letters))
-
-
-@lru_cache(maxsize=1024)
-def _text_mask(text: str, size: int) -> Image.Image:
-    """Coverage of `text` (8 bit), of one height for each size, so that base lines agree."""
-    font, letters, marks = _lettering(text, size)
-    base = math.ceil(1.05 * size)
-    mask = Image.new("L", (max(1, _text_width(text, size)), base + math.ceil(0.3 * size)))
-    draw = ImageDraw.Draw(mask)
-    draw.text((0, base), letters, fill=255, font=font, anchor="ls")
-    if not marks:
-        return mask
-    fine = Image.new("L", (mask.width * _FINENESS, mask.height * _FINENESS))
-    pen = ImageDraw.Draw(fine)
-    stroke = max(_FINENESS, round(0.085 * size * _FINENESS))
-    for place, mark in marks:
-        start = font.getlength(letters[:place])
-        left, top, right, _ = font.getbbox(letters[place], anchor="ls")
-        height = -top + 0.04 * size
-        if mark == _CEDILLA:
-            height = 0.0
-        elif letters[place] in "ij":
-            height = -font.getbbox("x", anchor="ls")[1] + 0.04 * size
-            draw.rectangle((start + left, 0, start + right - 1, base - height), fill=0)
-        for line in _MARKS[mark]:
-            points = [
-                ((start + (left + right) / 2 + x * size) * _FINENESS, (base - height - y * size) * _FINENESS)
-                for x, y in line
-            ]
-            if len(points) == 1:
-                pen.circle(points[0], 0.065 * size * _FINENESS, fill=255)
-            else:
-                pen.line(points, fill=255, width=stroke, joint="curve")
-    return ImageChops.lighter(mask, fine.reduce(_FINENESS))
+    image.paste(colour, place, text_mask(text, size))

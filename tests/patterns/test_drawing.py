@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from attnframe.data.schema import Alignment
-from attnframe.patterns import drawing
+from attnframe.patterns import drawing, lettering
 from attnframe.patterns.drawing import (
     MAX_HEIGHT,
     MAX_WIDTH,
@@ -187,7 +187,7 @@ def test_labels_stand_at_their_own_row_and_column() -> None:
 @pytest.fixture
 def fresh_lettering() -> Iterator[None]:
     """No text is remembered from before the test, nor from it."""
-    caches = (drawing._fallback_font, drawing._lettering, drawing._text_mask)
+    caches = (lettering._fallback_font, lettering._lettering, lettering.text_mask)
     for cached in caches:
         cached.cache_clear()
     yield
@@ -200,23 +200,23 @@ def test_french_letters_need_no_font_but_pillows(monkeypatch: pytest.MonkeyPatch
     def refuse(size: int) -> None:
         raise AssertionError(f"looked for a system font of size {size}")
 
-    monkeypatch.setattr(drawing, "_fallback_font", refuse)
+    monkeypatch.setattr(lettering, "_fallback_font", refuse)
     for letter in "éèêëçàâùûüîïôÿÉÈÊËÇÀÂÙÛÜÎÏÔ":
-        plain = _pixels(drawing._text_mask(unicodedata.normalize("NFD", letter)[0], 13)).astype(int)
-        marked = _pixels(drawing._text_mask(letter, 13)).astype(int)
+        plain = _pixels(lettering.text_mask(unicodedata.normalize("NFD", letter)[0], 13)).astype(int)
+        marked = _pixels(lettering.text_mask(letter, 13)).astype(int)
         assert plain.shape == marked.shape, letter
         assert np.abs(marked - plain).sum() > 2 * 255, letter
         composed, decomposed = (unicodedata.normalize(form, letter) for form in ("NFC", "NFD"))
-        assert drawing._text_mask(composed, 13).tobytes() == drawing._text_mask(decomposed, 13).tobytes()
-    marks = {drawing._text_mask(letter, 13).tobytes() for letter in "éèêë"}
+        assert lettering.text_mask(composed, 13).tobytes() == lettering.text_mask(decomposed, 13).tobytes()
+    marks = {lettering.text_mask(letter, 13).tobytes() for letter in "éèêë"}
     assert len(marks) == 4
-    assert drawing._text_mask("cœur", 13).tobytes() == drawing._text_mask("coeur", 13).tobytes()
+    assert lettering.text_mask("cœur", 13).tobytes() == lettering.text_mask("coeur", 13).tobytes()
 
 
 @pytest.mark.usefixtures("fresh_lettering")
 def test_other_scripts_are_drawn_where_no_system_font_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_FALLBACK_FONTS", ("no such font.ttf",))
-    assert _pixels(drawing._text_mask("Привет", 13)).max() > 128
+    monkeypatch.setattr(lettering, "_FALLBACK_FONTS", ("no such font.ttf",))
+    assert _pixels(lettering.text_mask("Привет", 13)).max() > 128
 
 
 def test_gold_links_are_outlined_and_sure_ones_are_thicker() -> None:
