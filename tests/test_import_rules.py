@@ -89,14 +89,18 @@ def complaints(source: str, path: Path) -> list[str]:
         if top == "attnframe":
             inside = rest.partition(".")[0]
             allowed = MAY_IMPORT.get(layer)
-            if allowed is not None and inside != layer and not any(
-                f"{rest}.".startswith(f"{place}.") for place in allowed
+            if (
+                allowed is not None
+                and inside != layer
+                and not any(f"{rest}.".startswith(f"{place}.") for place in allowed)
             ):
                 found.append(f"{layer} may not import {name}")
             if inside in ONLY_IMPORTED_BY_CLI and layer not in {inside, "cli"}:
                 found.append(f"only cli imports {name}")
-            if layer == "backends" and path.name not in {"__init__.py", "resolution.py"} and (
-                f"{rest}.".startswith("backends.eager.")
+            if (
+                layer == "backends"
+                and path.name not in {"__init__.py", "resolution.py"}
+                and (f"{rest}.".startswith("backends.eager."))
             ):
                 found.append("no backend imports eager")
         else:

@@ -100,9 +100,7 @@ def test_recording_changes_nothing(name: str, build: Callable[..., Attention], d
 
 @pytest.mark.parametrize("slope_base", [8.0, 3.0])
 @pytest.mark.parametrize("causal", [True, False])
-def test_alibi_by_hand(
-    slope_base: float, causal: bool, build: Callable[..., Attention], device: torch.device
-) -> None:
+def test_alibi_by_hand(slope_base: float, causal: bool, build: Callable[..., Attention], device: torch.device) -> None:
     options = {} if slope_base == 8.0 else {"slope_base": slope_base}
     module = build("alibi", d_model=D_MODEL, num_heads=HEADS, **options)
     query, context = inputs(device)

@@ -42,6 +42,11 @@ class Attention(nn.Module):
         mask: Mask | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
         """ΔE for each query embedding. Without a mask every query may attend to every key."""
+        if key.shape[:2] != value.shape[:2] or key.shape[0] != query.shape[0]:
+            raise UserError(
+                f"{type(self).__name__} was called with query {list(query.shape)}, key {list(key.shape)} and value "
+                f"{list(value.shape)}: all need the same batch, and key and value the same length"
+            )
         bound = (mask or Mask()).bind(query.shape[0], query.shape[1], key.shape[1], query.device)
         output: Tensor = super().__call__(query, key, value, bound)
         if not isinstance(output, Tensor):
@@ -71,6 +76,12 @@ class Attention(nn.Module):
         The one place where backend, attention dropout and recording act. `value_dim` may differ from `head_dim`;
         `key_heads` may divide `heads`. A query that may attend to nothing gets zeros.
         """
+        # Checked here, for a kernel without a dense mask would read past the end of the shorter one.
+        if not k.shape[2] == v.shape[2] == mask.shape[2]:
+            raise UserError(
+                f"{type(self).__name__} calls attend with {k.shape[2]} keys and {v.shape[2]} values under a mask for "
+                f"{mask.shape[2]} keys; these must agree (mask.bind sets the mask's)"
+            )
         scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
         dropout = self.attention_dropout if self.training else 0.0
         request = Request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import sys
@@ -125,6 +126,8 @@ def _print_results(results: dict[str, Any], folder: Path) -> None:
         prefix = "test/" if name == "test" else f"test/{name}/"
         rows.append([name, *(_number(results.get(prefix + measure)) for measure in measures)])
     print_table(["set", *measures], rows)
+    if not math.isfinite(results["val/loss"]):
+        print("the loss is not a finite number: lower optimizer.lr or look at metrics.csv", file=sys.stderr)
     print(
         f"trained {results['train/steps']} steps in {results['train/seconds']:.0f} s, "
         f"{results['train/tokens_per_second']:.0f} target tokens/s, backend {results['backend']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ class Evaluation:
         self._correct = 0
         self._hypotheses: dict[int, str] = {}
         self._alignment: list[AlignmentScore] = []  # one a layer: layers may differ in their number of heads
+        self._finite = True
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
@@ -60,12 +62,16 @@ class Evaluation:
         self._correct += int(((logits.argmax(dim=-1) == batch.tgt_out) & keep).sum())
         indices = batch.indices.tolist()
         self._add_alignments(indices, patterns.layers("cross"))
-        output = greedy(self._model, batch.src, batch.src_keep, max_length=2 * batch.src.shape[1] + 10)
-        for index, ids in zip(indices, output, strict=True):
-            self._hypotheses[index] = self._tgt.decode(ids)
+        # A limit for each sentence, so that its translation does not depend on the batch that it is in.
+        limits = (2 * batch.src_keep.sum(dim=1) + 10).tolist()
+        output = greedy(self._model, batch.src, batch.src_keep, max_length=max(limits))
+        for index, ids, limit in zip(indices, output, limits, strict=True):
+            self._hypotheses[index] = self._tgt.decode(ids[:limit])
 
     def _add_alignments(self, indices: list[int], layers: list[Tensor]) -> None:
-        layers = [weights.cpu() for weights in layers]
+        # Weights of a model that has diverged choose no word; its AER is NaN, as its loss is.
+        self._finite &= all(bool(weights.isfinite().all()) for weights in layers)
+        layers = [weights.cpu().nan_to_num() for weights in layers]
         for row, index in enumerate(indices):
             pair = self._pairs[index]
             if pair.alignment is None:
@@ -130,8 +136,8 @@ class Evaluation:
                 diagonal.append((diagonal_links(src_words, tgt_words), pair.alignment))
                 perfect.append((perfect_links(pair.alignment, tgt_words), pair.alignment))
         return {
-            "aer": table[head.layer, head.head, head.reading],
-            "aer_mean_heads": table[mean.layer, None, mean.reading],
+            "aer": table[head.layer, head.head, head.reading] if self._finite else math.nan,
+            "aer_mean_heads": table[mean.layer, None, mean.reading] if self._finite else math.nan,
             "aer_diagonal": alignment_error_rate(diagonal),
             "aer_perfect": alignment_error_rate(perfect),
         }

@@ -12,6 +12,7 @@ from typing import Any
 
 import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from attnframe.errors import UserError, did_you_mean
 from attnframe.training.run_folder import RunFolder
@@ -76,19 +77,23 @@ def _wandb(
     tags: list[str],
 ) -> Logger:
     def start(mode: str) -> Logger:
-        logger = WandbLogger(
+        # Started here and now, so that a failure while building is recorded in it; and not by WandbLogger, which
+        # passes a setting that W&B warns of. None on every process but the first.
+        run = rank_zero_only(wandb.init)(
             name=name,
-            save_dir=folder.path,
+            dir=folder.path,
             project=project,
             entity=entity,
             group=group,
             tags=tags,
-            mode=mode,
+            mode=mode,  # type: ignore[arg-type]  # whatever WANDB_MODE says: W&B checks it
             config=dict(config),
             settings=wandb.Settings(console="off", silent=True, init_timeout=30),
         )
-        logger.experiment  # noqa: B018  starts the run now, so that a failure while building is recorded in it
-        return logger
+        if run is not None:
+            run.define_metric("trainer/global_step")
+            run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return WandbLogger(experiment=run, save_dir=folder.path)
 
     try:
         return start(wandb_mode())

@@ -13,7 +13,7 @@ from attnframe.data.batching import Batch
 from attnframe.training.run_folder import RunFolder
 from attnframe.training.task import TranslationTask
 
-_COLUMNS = (
+COLUMNS = (
     "step",
     "epoch",
     "seconds",
@@ -50,7 +50,7 @@ class MetricsLog(L.Callback):
         self.seconds = 0.0
         self._tokens = self._window_tokens = 0
         self._window_start = self._outside = 0.0
-        self._logged_step = -1
+        self._logged_step = 0
         self.validated_step = -1
         self.steps_to_95: int | None = None
 
@@ -62,7 +62,7 @@ class MetricsLog(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = self._window_start = time.perf_counter()
         with self._folder.metrics.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow(_COLUMNS)
+            csv.writer(file).writerow(COLUMNS)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -70,16 +70,22 @@ class MetricsLog(L.Callback):
         assert isinstance(pl_module, TranslationTask)
         self._window_tokens += batch.num_target_tokens
         step = trainer.global_step
-        due = step % self._every == 0 or step == trainer.max_steps
-        if not due or step == self._logged_step:
-            return
-        self._logged_step = step
+        if step % self._every == 0 and step != self._logged_step:
+            self._log_window(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TranslationTask)
+        # A run that ends by time, by epochs or early ends anywhere in a window.
+        if trainer.global_step != self._logged_step:
+            self._log_window(trainer, pl_module)
+
+    def _log_window(self, trainer: L.Trainer, task: TranslationTask) -> None:
+        self._logged_step = trainer.global_step
         now = time.perf_counter()
         window = now - self._window_start
         self.seconds += window
         self._tokens += self._window_tokens
-        row = {name: float(value) for name, value in pl_module.train_scores.items()}
-        row["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {name: float(value) for name, value in task.train_scores.items()}
         row["train/tokens_per_second"] = self._window_tokens / window
         self._window_start, self._window_tokens = now, 0
         self._write(trainer, row)
@@ -102,6 +108,6 @@ class MetricsLog(L.Callback):
         step = trainer.global_step
         row = {"step": step, "epoch": trainer.current_epoch, "seconds": round(time.perf_counter() - self._started, 3)}
         with self._folder.metrics.open("a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, _COLUMNS, extrasaction="raise").writerow({**row, **values})
+            csv.DictWriter(file, COLUMNS, extrasaction="raise").writerow({**row, **values})
         for logger in trainer.loggers:
             logger.log_metrics(dict(values), step=step)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -23,7 +24,7 @@ def token_losses(
     Smoothing spreads `label_smoothing` evenly over the vocabulary (Szegedy et al. 2016, section 7,
     https://arxiv.org/abs/1512.00567).
     """
-    log_probabilities = logits.float().log_softmax(dim=-1)
+    log_probabilities = logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     keep = tgt_out != PAD
     tokens = keep.sum()
     nll = -log_probabilities.gather(-1, tgt_out[..., None])[..., 0].masked_fill(~keep, 0.0).sum() / tokens
@@ -31,8 +32,8 @@ def token_losses(
     return (1 - label_smoothing) * nll + label_smoothing * spread, nll
 
 
-def make_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> Optimizer:
-    """AdamW in its fused form. Weight decay acts on matrices only: biases, norms and embeddings have none."""
+def make_optimizer(model: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> Optimizer:
+    """AdamW. Weight decay acts on matrices only: biases, norms and embeddings have none."""
     if settings["name"] != "adamw":
         raise UserError(f"optimizer.name={settings['name']}: {did_you_mean(settings['name'], ['adamw'])}")
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -44,7 +45,7 @@ def make_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> Optimizer:
         {"params": decay, "weight_decay": settings["weight_decay"]},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"]), eps=settings["eps"], fused=True)
+    return AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"]), eps=settings["eps"], fused=fused)
 
 
 def make_schedule(optimizer: Optimizer, settings: Mapping[str, Any], total_steps: float) -> LambdaLR:

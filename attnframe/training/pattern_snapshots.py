@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from attnframe.patterns import Patterns, record_patterns
 from attnframe.patterns.drawing import draw_patterns
 from attnframe.training.run_folder import RunFolder
 from attnframe.training.task import TranslationTask
+
+_log = logging.getLogger(__name__)
 
 _BOS, _EOS = SPECIAL_TOKENS[1], SPECIAL_TOKENS[2]
 
@@ -66,6 +69,9 @@ class PatternSnapshots(L.Callback):
             labels = _labels(pair, task.data.src_tokenizer, task.data.tgt_tokenizer)
             _save(folder / f"sentence_{index}.npz", patterns, labels)
             for site in SITES:
+                if not all(weights.isfinite().all() for weights in patterns.layers(site)):
+                    _log.warning("step %d: the weights at %s are not finite, so they were not drawn", step, site)
+                    continue
                 subtitle = _subtitle(site, step, task, patterns)
                 picture = draw_patterns(
                     stack_layers(patterns.layers(site)),
@@ -83,6 +89,8 @@ class PatternSnapshots(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 for site, drawn in pictures.items():
+                    if not drawn:
+                        continue
                     logger.log_image(
                         f"patterns/{site}",
                         _on_equal_paper([picture for picture, _ in drawn]),

@@ -66,7 +66,12 @@ class ProgressLine(L.Callback):
             )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._progress.stop()
+        self._stop()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._progress.stop()
+        self._stop()
+
+    def _stop(self) -> None:
+        # Rich prints an empty line when it stops what it never showed.
+        if self._progress.live.is_started:
+            self._progress.stop()

@@ -14,14 +14,14 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from attnframe.errors import UserError
+from attnframe.errors import UserError, did_you_mean
 from attnframe.model import AttentionFactory, Seq2Seq
 from attnframe.training.checkpoints import Checkpoints
 from attnframe.training.data_module import TranslationData
 from attnframe.training.interruption import Interrupted, Interruption
 from attnframe.training.loggers import finish_wandb, make_loggers
 from attnframe.training.manifest import make_manifest, settle_backends
-from attnframe.training.metrics_log import MetricsLog
+from attnframe.training.metrics_log import COLUMNS, MetricsLog
 from attnframe.training.pattern_snapshots import PatternSnapshots
 from attnframe.training.progress import ProgressLine
 from attnframe.training.run_folder import RunFolder
@@ -88,9 +88,14 @@ def _run(
     checkpoints, interruption = Checkpoints(folder), Interruption()
     metrics = MetricsLog(folder, every=settings["trainer"]["log_every_n_steps"])
     patterns = PatternSnapshots(folder, **settings["callbacks"]["patterns"])
-    callbacks: list[Callback] = [checkpoints, metrics, patterns, interruption]
+    # The metrics log comes last of those that act at a validation: what they take is no training time.
+    callbacks: list[Callback] = [checkpoints, patterns, metrics, interruption]
     stopping = settings["callbacks"]["early_stopping"]
     if stopping["patience"] is not None:
+        monitored = [name for name in COLUMNS if name.startswith("val/")]
+        if stopping["monitor"] not in monitored:
+            hint = did_you_mean(stopping["monitor"], monitored)
+            raise UserError(f"callbacks.early_stopping.monitor={stopping['monitor']}: there is no such score; {hint}")
         mode = "min" if stopping["monitor"].startswith(("val/loss", "val/aer")) else "max"
         callbacks.append(EarlyStopping(stopping["monitor"], patience=stopping["patience"], mode=mode))
     if settings["trainer"]["enable_progress_bar"]:

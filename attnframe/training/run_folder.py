@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ class RunFolder:
         self.write_json("manifest.json", manifest)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """A JSON file that is there in full or not at all."""
+        """A JSON file that is there in full or not at all. NaN and infinity, which JSON lacks, become null."""
         partial = self.path / f".{name}.partial"
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(_json_able(content), indent=2, ensure_ascii=False, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(self.path / name)
 
     def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -56,3 +58,11 @@ class RunFolder:
         if text:
             (self.path / "error.txt").write_text(text, encoding="utf-8")
         (self.path / marker).touch()
+
+
+def _json_able(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _json_able(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_able(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

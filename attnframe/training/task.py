@@ -51,12 +51,17 @@ class TranslationTask(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        parameters = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        self.train_scores["train/grad_norm"] = torch.nn.utils.get_total_norm(parameters)
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        # Not Lightning's clip_gradients: under bf16-mixed it refuses a fused optimizer, though nothing was scaled.
+        by_value = gradient_clip_algorithm == "value"
+        limit = math.inf if by_value or not gradient_clip_val else gradient_clip_val
+        self.train_scores["train/grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+        if by_value and gradient_clip_val:
+            torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = make_optimizer(self.model, self._optimizer_settings)
+        # Under fp16 the scaler has to unscale the gradients before they are clipped, which the fused step forbids.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer = make_optimizer(self.model, self._optimizer_settings, fused=fused)
         total = self.trainer.estimated_stepping_batches
         schedule = make_schedule(optimizer, self._scheduler_settings, math.inf if total in (-1, math.inf) else total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -57,9 +57,7 @@ def test_output_has_the_shape_and_type_of_the_query(
         assert output.dtype == dtype
 
 
-def test_autocast(
-    variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
-) -> None:
+def test_autocast(variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device) -> None:
     module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=torch.float32)
     x = torch.randn(3, 5, D_MODEL, device=device)
     expected = module(x, x, x, Mask(causal=True))
@@ -220,3 +218,16 @@ def test_state_dict(variant_name: str, build: Callable[..., Attention], device: 
     assert not torch.equal(module(x, x, x), other(x, x, x))
     other.load_state_dict(module.state_dict())
     assert_close(other(x, x, x), module(x, x, x), rtol=0, atol=0)
+
+
+def test_keys_and_values_of_different_lengths_are_refused_inside_attend_too(
+    backend_name: str, device: torch.device
+) -> None:
+    """A fused kernel without a dense mask would read past the end of the shorter one and say nothing."""
+    module = Attention()
+    module.backend = backend_name
+    q, k, v = (torch.zeros(2, 3, length, 5, device=device) for length in (7, 11, 13))
+    with pytest.raises(UserError, match="11 keys and 13 values under a mask for 11 keys"):
+        module.attend(q, k, v, Mask().bind(2, 7, 11, device))
+    with pytest.raises(UserError, match="11 keys and 11 values under a mask for 13 keys"):
+        module.attend(q, k, k, Mask().bind(2, 7, 13, device))

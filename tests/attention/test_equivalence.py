@@ -85,9 +85,7 @@ def test_equals_torch(
     build: Callable[..., Attention],
     device: torch.device,
 ) -> None:
-    module = build(
-        name, d_model=D_MODEL, num_heads=HEADS, d_context=d_context, bias=bias, backend=backend_name
-    )
+    module = build(name, d_model=D_MODEL, num_heads=HEADS, d_context=d_context, bias=bias, backend=backend_name)
     theirs = copy_to_torch(module, d_context, bias)
     mask, attn_mask, key_padding_mask = masks(mask_kind, QUERIES, device)
     shapes = [(BATCH, QUERIES, D_MODEL), (BATCH, KEYS, d_context), (BATCH, KEYS, d_context)]

@@ -17,7 +17,7 @@ from attnframe.backends import BackendError, MaskMod, ScoreMod, backends
 
 BATCH, QUERIES, KEYS, HEAD_DIM = 2, 5, 7, 11
 
-# shared/KERNELS.md: relative Frobenius error against float64 on the same rounded inputs.
+# Relative Frobenius error against float64 on the same rounded inputs.
 OUTPUT_LIMITS = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 1.5e-3, torch.bfloat16: 8e-3}
 GRADIENT_LIMITS = {torch.float64: 1e-10, torch.float32: 1e-5}
 # As many times eager's own error in that type, and as many units in the last place on top.

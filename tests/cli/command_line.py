@@ -28,7 +28,7 @@ SMALL = (
 
 # Imports once, then forks a fresh process for each request: imports take several times as long as a small run does.
 _SERVER = """
-import atexit, importlib, json, os, sys
+import atexit, importlib, json, os, sys, weakref
 for name in sys.argv[1].split(","):
     importlib.import_module(name)
 for line in sys.stdin:
@@ -39,7 +39,11 @@ for line in sys.stdin:
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
 else:
-    os._exit(0)
+    sys.exit()
+for inherited in list(weakref.finalize._registry):
+    inherited.detach()  # temporary folders are the parent's to delete
+if media := sys.modules.get("wandb.sdk.data_types._private"):
+    atexit.unregister(media.MEDIA_TMP.cleanup)
 os.chdir(request["cwd"])
 os.environ.clear()
 os.environ.update(request["env"])
@@ -97,7 +101,7 @@ class PreparedCommand:
         self._process.wait(timeout=10)
         self._process.stdout.close()
 
-    def __call__(self, *arguments: str, cwd: Path, env: Mapping[str, str] = {}) -> Finished:  # noqa: B006
+    def __call__(self, *arguments: str, cwd: Path, env: Mapping[str, str] = {}) -> Finished:
         """Run `attnframe ARGUMENTS` in `cwd`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from attnframe.data.schema import Alignment
-from attnframe.patterns import drawing, lettering
+from attnframe.patterns import lettering
 from attnframe.patterns.drawing import (
     MAX_HEIGHT,
     MAX_WIDTH,

@@ -47,9 +47,7 @@ def test_outputs_and_gradients_stay_bit_equal(
     build: Callable[..., Attention],
     device: torch.device,
 ) -> None:
-    module = build(
-        variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=dtype, dropout=dropout
-    )
+    module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=dtype, dropout=dropout)
     mask = mask_of(kind, device)
     plain = one_step(module, mask, dtype, device)
     with record_patterns(module) as patterns:
@@ -67,9 +65,7 @@ def test_every_backend_shows_the_weights_of_eager(
 ) -> None:
     found = []
     for backend in (backend_name, "eager"):
-        module = build(
-            variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend, dtype=torch.float32
-        ).eval()
+        module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend, dtype=torch.float32).eval()
         torch.manual_seed(7)
         query = torch.randn(BATCH, QUERIES, D_MODEL, device=device)
         context = torch.randn(BATCH, KEYS, D_MODEL, device=device)
@@ -145,9 +141,7 @@ class Counting(Attention):
         return first - 0.5 * second
 
 
-def test_nothing_is_kept_or_called_while_nobody_records(
-    monkeypatch: pytest.MonkeyPatch, device: torch.device
-) -> None:
+def test_nothing_is_kept_or_called_while_nobody_records(monkeypatch: pytest.MonkeyPatch, device: torch.device) -> None:
     register_attention("counting")(Counting)
     module = build_attention("counting", d_model=D_MODEL, num_heads=HEADS).to(device)
     rebuilt: list[object] = []

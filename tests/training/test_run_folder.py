@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from attnframe import UserError
+from attnframe.training.run_folder import MARKERS, RunFolder
+
+CLAIM = """
+import sys
+from pathlib import Path
+from attnframe import UserError
+from attnframe.training.run_folder import RunFolder
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    RunFolder(Path(sys.argv[1])).claim()
+except UserError:
+    print("refused")
+else:
+    print("mine")
+"""
+
+
+def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "new" / "run")
+    folder.claim()
+    assert folder.checkpoints.is_dir()
+    for again in (folder, RunFolder(tmp_path / "new" / "run")):
+        with pytest.raises(UserError, match="already holds a run"):
+            again.claim()
+
+
+def test_a_finished_run_is_not_claimed_and_not_touched(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.claim()
+    folder.write_manifest({"seed": 3})
+    folder.close("DONE")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(UserError):
+        RunFolder(tmp_path).claim()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert json.loads(folder.manifest.read_text()) == {"seed": 3}
+
+
+def test_of_many_threads_one_claims(tmp_path: Path) -> None:
+    for attempt in range(20):
+        start = threading.Barrier(16)
+        won: list[int] = []
+
+        def claim(number: int, path: Path, start: threading.Barrier = start, won: list[int] = won) -> None:
+            start.wait()
+            try:
+                RunFolder(path).claim()
+            except UserError:
+                return
+            won.append(number)
+
+        threads = [threading.Thread(target=claim, args=(n, tmp_path / str(attempt))) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+
+
+def test_of_several_processes_one_claims(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIM, str(tmp_path / "run")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = sorted(process.communicate(timeout=30)[0].strip() for process in processes)
+    assert said == ["mine", "refused", "refused", "refused"]
+
+
+def test_json_is_there_in_full_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_json("results.json", {"seed": 1, "word": "été"})
+    assert (tmp_path / "results.json").read_text(encoding="utf-8") == '{\n  "seed": 1,\n  "word": "été"\n}\n'
+    with pytest.raises(TypeError):
+        folder.write_json("results.json", {"seed": object()})
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["seed"] == 1
+
+    # A reader that opened the old file before the new one came reads the old one to its end.
+    with (tmp_path / "results.json").open(encoding="utf-8") as opened:
+        folder.write_json("results.json", {"seed": 2})
+        assert json.load(opened)["seed"] == 1
+    assert json.loads((tmp_path / "results.json").read_text())["seed"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+    def crash(self: Path, target: Path) -> Path:
+        raise OSError("the machine went down")
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(OSError, match="went down"):
+        folder.write_json("results.json", {"seed": 3})
+    assert json.loads((tmp_path / "results.json").read_text())["seed"] == 2
+
+
+def test_a_table_has_one_line_a_row_whatever_is_in_it(tmp_path: Path) -> None:
+    rows = [
+        ("1", "a\tb", 'she said "no"'),
+        ("2", "line\nbreak\r\n", "  spaces \x0b \u2028 and\u00a0more "),
+        ("3", "", "back\\slash 'quote' , ; |"),
+    ]
+    RunFolder(tmp_path).write_table("predictions.tsv", ("id", "source", "text"), rows)
+    content = (tmp_path / "predictions.tsv").read_bytes().decode("utf-8")
+    assert "\r" not in content
+    assert [line.split("\t") for line in content.removesuffix("\n").split("\n")] == [
+        ["id", "source", "text"],
+        ["1", "a b", 'she said "no"'],
+        ["2", "line break", "spaces and more"],
+        ["3", "", "back\\slash 'quote' , ; |"],
+    ]
+    assert content.splitlines() == content.removesuffix("\n").split("\n")
+    with (tmp_path / "predictions.tsv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))) == 4
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_a_marker_is_an_empty_file_and_the_reason_comes_before_it(tmp_path: Path, marker: str) -> None:
+    RunFolder(tmp_path).close(marker)
+    assert os.listdir(tmp_path) == [marker]  # noqa: PTH208
+    assert not (tmp_path / marker).read_text()
+    RunFolder(tmp_path).close(marker, "why: été\n")
+    assert (tmp_path / "error.txt").read_text(encoding="utf-8") == "why: été\n"

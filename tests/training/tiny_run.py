@@ -1,0 +1,63 @@
+"""Real runs of a second, in this process, in a folder and an environment of their own."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnframe.cli import composition, settings
+from attnframe.training.data_module import TranslationData
+from attnframe.training.run import run
+
+SMALL = (
+    "debug=fast",
+    "data.train_size=300",
+    "data.val_size=13",
+    "data.test_size=11",
+    "data.held_out_size=7",
+    "data.max_tokens=1500",
+    "model.d_model=32",
+    "model.num_heads=2",
+    "model.d_ff=48",
+    "trainer.enable_progress_bar=false",
+)
+
+
+def tiny_settings(*overrides: str) -> dict[str, Any]:
+    """The settings of a tiny run, as `attnframe train` would compose them."""
+    composition.prepare()
+    return settings.plain(composition.compose_config([*SMALL, *overrides]))
+
+
+def tiny_data(*overrides: str) -> TranslationData:
+    """The data of a tiny run."""
+    chosen = tiny_settings(*overrides)
+    return TranslationData(chosen["data"], seed=chosen["seed"])
+
+
+def tiny_run(path: Path, *overrides: str) -> dict[str, Any]:
+    """Train in the folder `path`; the results."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        patch.setenv("ATTNFRAME_PLUGINS", "")
+        patch.setenv("HOME", str(path.parent))
+        for name in ("ATTNFRAME_LAUNCH", "HYDRA_FULL_ERROR", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+            patch.setenv(name, "0")
+        chosen = tiny_settings(*overrides)
+        attention = settings.attention_factory(chosen)
+        encoder_layers = settings.encoder_of(chosen["model"])["num_layers"]
+        return run(chosen, path, attention, encoder_layers=encoder_layers)
+
+
+def metric_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics.csv."""
+    with (path / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def filled(rows: list[dict[str, str]], column: str) -> dict[int, float]:
+    """The values of one column by step, rows without one left out."""
+    return {int(row["step"]): float(row[column]) for row in rows if row[column]}
