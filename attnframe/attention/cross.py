@@ -17,7 +17,8 @@ class Cross(Attention):
     Reference: Vaswani et al. 2017, section 3.2.3 ("encoder-decoder attention"), https://arxiv.org/abs/1706.03762.
     Our `d_context` is the width of C, which may differ from `d_model`. The note writes (Q_eng·K_fr)·V_eng: keys *and*
     values have to come from the other sequence (there K_fr and V_fr; in our task, English to French, the English one),
-    for a row has one weight for each key, and each weighs one value. Where both sequences are the same this is multi-head self-attention.
+    for a row has one weight for each key, and each weighs one value. Where both sequences are the same this is
+    multi-head self-attention.
     """
 
     def __init__(self, d_model: int, num_heads: int, d_context: int | None = None, bias: bool = True) -> None:

@@ -18,10 +18,11 @@ class Interrupted(Exception):  # noqa: N818  it is no error: the user asked for 
 
 
 class Interruption(L.Callback):
-    """Turns the first signal into a stop after the current step. A second Ctrl-C stops at once."""
+    """Turns the first signal into a stop after the current step, or batch of an evaluation. A second stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
+        self._step = 0
         self._before: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -33,10 +34,20 @@ class Interruption(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._step = trainer.global_step
         if self.requested:
             trainer.should_stop = True
             # Lightning goes on to a least number of steps unless told that this is the end.
             trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+        # Validations of the training go on to their end: the stop comes at the next step.
+        if self.requested and trainer.state.fn != "fit":
+            raise Interrupted(self._step)
+
+    def on_test_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+        if self.requested:
+            raise Interrupted(self._step)
 
     def restore(self) -> None:
         """Put the handlers back that were there before."""

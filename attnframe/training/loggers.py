@@ -17,6 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from attnframe.errors import UserError, did_you_mean
 from attnframe.training.run_folder import RunFolder
 
+_CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,11 +51,13 @@ def wandb_mode() -> str:
 def _has_credentials() -> bool:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urllib.parse.urlsplit(wandb.Settings().base_url).hostname
+    host = urllib.parse.urlsplit(wandb.Settings().base_url).netloc
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+        stored = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    # W&B takes a key stored under either name of its cloud.
+    return any(stored.authenticators(name) for name in (_CLOUD if host in _CLOUD else (host,)))
 
 
 def _csv(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Logger:

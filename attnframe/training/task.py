@@ -33,7 +33,7 @@ class TranslationTask(L.LightningModule):
         self.data = data
         self._optimizer_settings = optimizer
         self._scheduler_settings = scheduler
-        self.train_scores: dict[str, Tensor] = {}
+        self.train_scores: dict[str, Tensor | float] = {}
         self.val_scores: dict[str, float] = {}
         self.val_evaluation: Evaluation | None = None
         self.test_evaluations: list[Evaluation] = []
@@ -51,6 +51,8 @@ class TranslationTask(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        # Here, for after the step the schedule has already set the rate of the next one.
+        self.train_scores["train/learning_rate"] = optimizer.param_groups[0]["lr"]
         # Not Lightning's clip_gradients: under bf16-mixed it refuses a fused optimizer, though nothing was scaled.
         by_value = gradient_clip_algorithm == "value"
         limit = math.inf if by_value or not gradient_clip_val else gradient_clip_val
