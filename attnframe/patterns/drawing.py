@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from attnframe.patterns.layout import LABEL_GAP, MARGIN, Box, PatternLayout, pattern_layout
 from attnframe.patterns.lettering import shorten, text_mask, text_width
 
 if TYPE_CHECKING:
@@ -19,144 +18,17 @@ if TYPE_CHECKING:
 
     from attnframe.data.schema import Alignment
 
-Box = tuple[int, int, int, int]
 Colour = tuple[int, int, int]
 
-MAX_WIDTH: Final = 1800
-"""Pixels: cells shrink until the picture is this narrow."""
-MAX_HEIGHT: Final = 3900
-MAX_PANELS_A_SIDE: Final = 200
-"""Most layers and most heads in one picture."""
-
-_MARGIN: Final = 24
-_HEADER: Final = 66
-_MIN_WIDTH: Final = 520
-_LARGEST_CELL: Final = 22
-_SMALLEST_LABELLED_CELL: Final = 8
 _SMALLEST_GRIDDED_CELL: Final = 8
 _SMALLEST_OUTLINED_CELL: Final = 4
-_LARGEST_FONT: Final = 13
-_LABEL_GAP: Final = 5
 _CAPTION_SIZE: Final = 13
-_CAPTION_HEIGHT: Final = 24
 
 _INK: Final[Colour] = (30, 34, 42)
 _MUTED: Final[Colour] = (96, 104, 116)
 _FRAME: Final[Colour] = (205, 211, 219)
 _PAPER: Final[Colour] = (255, 255, 255)
 _GOLD: Final[Colour] = (230, 92, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class PatternLayout:
-    """Where everything lies in a picture, in pixels. Boxes are (left, top, right, bottom), right and bottom outside.
-
-    `cell` is the side of a cell: whole pixels, or less than one where a pixel shows the mean of several cells. Labels
-    are there when `font_size` is above 0.
-    """
-
-    layers: int
-    heads: int
-    queries: int
-    keys: int
-    cell: float
-    font_size: int
-    query_label_width: int
-    key_label_height: int
-    caption_height: int
-    gap: int
-
-    @property
-    def panel_size(self) -> tuple[int, int]:
-        """Width and height of the cells of one panel, without labels."""
-        return max(1, math.floor(self.keys * self.cell)), max(1, math.floor(self.queries * self.cell))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the picture."""
-        width, height = self._step
-        return (
-            max(_MIN_WIDTH, 2 * _MARGIN + self.heads * width - self.gap),
-            2 * _MARGIN + _HEADER + self.layers * height - self.gap,
-        )
-
-    @property
-    def _step(self) -> tuple[int, int]:
-        width, height = self.panel_size
-        above = self.caption_height + self.key_label_height
-        return self.query_label_width + width + self.gap, above + height + self.gap
-
-    def panel_box(self, layer: int, head: int) -> Box:
-        """The cells of one panel; layer and head count from 0."""
-        step_x, step_y = self._step
-        left = _MARGIN + head * step_x + self.query_label_width
-        top = _MARGIN + _HEADER + layer * step_y + self.caption_height + self.key_label_height
-        width, height = self.panel_size
-        return left, top, left + width, top + height
-
-    def cell_box(self, layer: int, head: int, query: int, key: int) -> Box:
-        """One cell. Where cells have a grid between them, the last row and column of its pixels are grid."""
-        left, top, _, _ = self.panel_box(layer, head)
-        return (
-            left + math.floor(key * self.cell),
-            top + math.floor(query * self.cell),
-            left + math.ceil((key + 1) * self.cell),
-            top + math.ceil((query + 1) * self.cell),
-        )
-
-    def cell_centre(self, layer: int, head: int, query: int, key: int) -> tuple[int, int]:
-        """A pixel (x, y) inside the cell that always has the colour of its weight, where `cell` is 1 or more."""
-        left, top, right, bottom = self.cell_box(layer, head, query, key)
-        return (left + right - 1) // 2, (top + bottom - 1) // 2
-
-
-def pattern_layout(layers: int, heads: int, *, query_labels: Sequence[str], key_labels: Sequence[str]) -> PatternLayout:
-    """The layout that `draw_patterns` uses for so many panels with these labels: the largest cells that fit.
-
-    Labels are dropped where cells would be under 8 pixels. Raises ValueError for no or too many layers or heads, and
-    for no labels.
-    """
-    if not (0 < layers <= MAX_PANELS_A_SIDE and 0 < heads <= MAX_PANELS_A_SIDE and query_labels and key_labels):
-        raise ValueError(
-            f"cannot draw {layers} layers x {heads} heads of {len(query_labels)} queries x {len(key_labels)} keys: "
-            f"each must be at least 1, layers and heads at most {MAX_PANELS_A_SIDE}"
-        )
-    queries, keys = len(query_labels), len(key_labels)
-    # Widths grow with the font, so one measurement does for every size.
-    query_unit, key_unit = (
-        max(text_width(shorten(label, _LARGEST_FONT), _LARGEST_FONT) for label in labels) / _LARGEST_FONT
-        for labels in (query_labels, key_labels)
-    )
-
-    def labelled(cell: int) -> PatternLayout:
-        font = min(_LARGEST_FONT, cell)
-        width, height = (math.ceil(unit * font) + 2 + _LABEL_GAP for unit in (query_unit, key_unit))
-        return PatternLayout(layers, heads, queries, keys, cell, font, width, height, _CAPTION_HEIGHT, 26)
-
-    captions = _CAPTION_HEIGHT if layers * _CAPTION_HEIGHT <= MAX_HEIGHT // 4 else 0
-
-    def bare(cell: float, gap: int) -> PatternLayout:
-        return PatternLayout(layers, heads, queries, keys, cell, 0, 0, 0, captions, gap)
-
-    for cell in range(_LARGEST_CELL, _SMALLEST_LABELLED_CELL - 1, -1):
-        if _fits(layout := labelled(cell)):
-            return layout
-    for gap in (14, 4):
-        for cell in range(_LARGEST_CELL, 0, -1):
-            if _fits(layout := bare(cell, gap)):
-                return layout
-    return bare(
-        min(
-            (MAX_WIDTH - 2 * _MARGIN - heads * 4) / (heads * keys),
-            (MAX_HEIGHT - 2 * _MARGIN - _HEADER - layers * (4 + captions)) / (layers * queries),
-        ),
-        4,
-    )
-
-
-def _fits(layout: PatternLayout) -> bool:
-    width, height = layout.size
-    return width <= MAX_WIDTH and height <= MAX_HEIGHT
 
 
 def draw_patterns(
@@ -296,11 +168,11 @@ def _label_strips(
     lift = round(0.1 * size)
     for row, label in enumerate(query_labels):
         mask = text_mask(shorten(label, size), size)
-        place = down.width - _LABEL_GAP - mask.width, row * cell + (cell - mask.height) // 2 - lift
+        place = down.width - LABEL_GAP - mask.width, row * cell + (cell - mask.height) // 2 - lift
         down.paste(255, (max(0, place[0]), place[1]), mask)
     for column, label in enumerate(key_labels):
         mask = text_mask(shorten(label, size), size).transpose(Image.Transpose.ROTATE_90)
-        place = column * cell + (cell - mask.width) // 2 - lift, across.height - _LABEL_GAP - mask.height
+        place = column * cell + (cell - mask.width) // 2 - lift, across.height - LABEL_GAP - mask.height
         across.paste(255, (place[0], max(0, place[1])), mask)
     return down, across
 
@@ -312,16 +184,16 @@ def _draw_header(
     draw = ImageDraw.Draw(image)
     low, high = "0 or less" if beyond[0] else "0", "1 or more" if beyond[1] else "1"
     bar_width, bar_height, size = 120, 12, 12
-    right = image.width - _MARGIN
+    right = image.width - MARGIN
     bar = right - text_width(high, size) - 5 - bar_width
     ramp = Image.fromarray(_ramp()[None]).resize((bar_width, bar_height), Image.Resampling.NEAREST)
-    image.paste(ramp, (bar, _MARGIN + 5))
-    draw.rectangle((bar - 1, _MARGIN + 4, bar + bar_width, _MARGIN + 5 + bar_height), outline=_FRAME)
-    _write(image, high, (bar + bar_width + 6, _MARGIN + 3), size, _MUTED)
+    image.paste(ramp, (bar, MARGIN + 5))
+    draw.rectangle((bar - 1, MARGIN + 4, bar + bar_width, MARGIN + 5 + bar_height), outline=_FRAME)
+    _write(image, high, (bar + bar_width + 6, MARGIN + 3), size, _MUTED)
     start = bar - 6 - text_width(low, size)
-    _write(image, low, (start, _MARGIN + 3), size, _MUTED)
+    _write(image, low, (start, MARGIN + 3), size, _MUTED)
 
-    x, y = right, _MARGIN + 27
+    x, y = right, MARGIN + 27
     if alignment:
         kinds = [("gold", True)] if alignment.possible == alignment.sure else [("possible", False), ("sure", True)]
         for text, sure in kinds:
@@ -334,8 +206,8 @@ def _draw_header(
     x -= text_width(hint, size)
     _write(image, hint, (x, y), size, _MUTED)
 
-    _write(image, shorten(title, 19, start - _MARGIN - 16), (_MARGIN, _MARGIN - 2), 19, _INK)
-    _write(image, shorten(subtitle, 13, x - _MARGIN - 16), (_MARGIN, _MARGIN + 26), 13, _MUTED)
+    _write(image, shorten(title, 19, start - MARGIN - 16), (MARGIN, MARGIN - 2), 19, _INK)
+    _write(image, shorten(subtitle, 13, x - MARGIN - 16), (MARGIN, MARGIN + 26), 13, _MUTED)
 
 
 def _write(image: Image.Image, text: str, place: tuple[int, int], size: int, colour: Colour) -> None:

@@ -12,14 +12,8 @@ from torch import Tensor
 
 from attnframe.data.schema import Alignment
 from attnframe.patterns import lettering
-from attnframe.patterns.drawing import (
-    MAX_HEIGHT,
-    MAX_WIDTH,
-    PatternLayout,
-    draw_patterns,
-    pattern_layout,
-    weight_colour,
-)
+from attnframe.patterns.drawing import draw_patterns, weight_colour
+from attnframe.patterns.layout import MAX_HEIGHT, MAX_WIDTH, PatternLayout, pattern_layout
 
 ODD_LABELS = (
     "",
