@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -10,6 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from attnframe.training.task import TranslationTask
+
+
+def working(what: str, *, shown: bool) -> AbstractContextManager[object]:
+    """A line on the terminal while the body runs, for stages without steps; nothing when piped."""
+    console = Console(stderr=True)
+    return console.status(what) if shown and console.is_terminal else nullcontext()
 
 
 class ProgressLine(L.Callback):

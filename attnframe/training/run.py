@@ -23,7 +23,7 @@ from attnframe.training.loggers import finish_wandb, make_loggers
 from attnframe.training.manifest import make_manifest, settle_backends
 from attnframe.training.metrics_log import COLUMNS, MetricsLog
 from attnframe.training.pattern_snapshots import PatternSnapshots
-from attnframe.training.progress import ProgressLine
+from attnframe.training.progress import ProgressLine, working
 from attnframe.training.run_folder import RunFolder
 from attnframe.training.task import TranslationTask
 from attnframe.training.text_scores import signatures
@@ -71,7 +71,9 @@ def _run(
     _quieten()
     L.seed_everything(settings["seed"], workers=True, verbose=False)
     loggers = make_loggers(settings["logger"], folder, name=settings["name"], config=settings)
-    data = TranslationData(settings["data"], seed=settings["seed"])
+    shown = settings["trainer"]["enable_progress_bar"]
+    with working("reading data", shown=shown):
+        data = TranslationData(settings["data"], seed=settings["seed"])
     model = Seq2Seq(
         src_vocab_size=len(data.src_tokenizer),
         tgt_vocab_size=len(data.tgt_tokenizer),
@@ -98,20 +100,21 @@ def _run(
             raise UserError(f"callbacks.early_stopping.monitor={stopping['monitor']}: there is no such score; {hint}")
         mode = "min" if stopping["monitor"].startswith(("val/loss", "val/aer")) else "max"
         callbacks.append(EarlyStopping(stopping["monitor"], patience=stopping["patience"], mode=mode))
-    if settings["trainer"]["enable_progress_bar"]:
+    if shown:
         callbacks.append(ProgressLine())
     trainer = _make_trainer(settings["trainer"], folder, callbacks, loggers)
     resolutions = settle_backends(model, attention, trainer)
     folder.write_manifest(make_manifest(settings, data, model, trainer, resolutions, loggers))
     try:
         trainer.fit(task, datamodule=data)
+        if interruption.requested:
+            raise Interrupted(trainer.global_step)
+        if metrics.validated_step != trainer.global_step:
+            trainer.validate(task, datamodule=data, verbose=False)
+        with working(f"testing the state of step {checkpoints.best_step}", shown=shown):
+            results = _score_best(settings["trainer"], task, folder, interruption)
     finally:
         interruption.restore()
-    if interruption.requested:
-        raise Interrupted(trainer.global_step)
-    if metrics.validated_step != trainer.global_step:
-        trainer.validate(task, datamodule=data, verbose=False)
-    results = _score_best(settings["trainer"], task, folder)
     results |= {
         "train/steps_to_95": metrics.steps_to_95,
         "train/steps": trainer.global_step,
@@ -150,12 +153,14 @@ def _make_trainer(
     )
 
 
-def _score_best(settings: Mapping[str, Any], task: TranslationTask, folder: RunFolder) -> dict[str, Any]:
+def _score_best(
+    settings: Mapping[str, Any], task: TranslationTask, folder: RunFolder, interruption: Interruption
+) -> dict[str, Any]:
     """Go back to the best state and score it on validation and every test set; writes predictions.tsv."""
     best = torch.load(folder.best_checkpoint, weights_only=True, map_location="cpu")
     task.load_state_dict(best["state_dict"])
-    # A trainer without callbacks and loggers: these scores are no part of the training's history.
-    trainer = _make_trainer(settings, folder, [], [])
+    # A trainer without the other callbacks and loggers: these scores are no part of the training's history.
+    trainer = _make_trainer(settings, folder, [interruption], [])
     trainer.validate(task, datamodule=task.data, verbose=False)
     trainer.test(task, datamodule=task.data, verbose=False)
     results: dict[str, Any] = dict(task.val_scores)
