@@ -27,9 +27,18 @@ class Interruption(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Our own handlers: a shell starts background jobs with SIGINT ignored, and Lightning would save nothing.
-        if not self._before:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._stop)
+        self._install()
+
+    # Once more at each start: after `setup` Lightning puts in its own, which leave the process with exit code 0.
+
+    def on_train_start(self, *arguments: Any) -> None:
+        self._install()
+
+    def on_validation_start(self, *arguments: Any) -> None:
+        self._install()
+
+    def on_test_start(self, *arguments: Any) -> None:
+        self._install()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -54,6 +63,11 @@ class Interruption(L.Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def _install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, self._stop)
+            self._before.setdefault(number, before)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -56,10 +56,11 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory, *,
         finish_wandb(exit_code=exit_code)
         folder.close("FAILED", f"{error}\n")
         raise UserError(str(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         finish_wandb(exit_code=exit_code)
         folder.close("FAILED", traceback.format_exc())
-        raise RunFailed(f"{type(error).__name__}: {error}; the traceback is in {folder.path / 'error.txt'}") from error
+        reason = " ".join(str(error).split())
+        raise RunFailed(f"{type(error).__name__}: {reason}; the traceback is in {folder.path / 'error.txt'}") from error
     finish_wandb(exit_code=exit_code)
     folder.close("DONE")
     return results

@@ -25,7 +25,7 @@ class WandbRun:
     rows: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int | None = None
 
-    def keys(self) -> set[str]:
+    def logged(self) -> set[str]:
         """Every key that was ever logged; the nested ones joined with slashes."""
         return {key for row in self.rows for key in row}
 

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import wandb
 from tiny_run import filled, metric_rows, tiny_run
 
 from attnframe import UserError
@@ -60,9 +61,12 @@ def test_a_key_in_netrc_is_enough_if_it_is_for_this_server(nobody: Path, monkeyp
     assert wandb_mode() == "offline"
     write_netrc(nobody / ".netrc", "api.wandb.ai")
     assert wandb_mode() == "online"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.our-institute.example")
+    cloud = wandb.Settings().base_url.removeprefix("https://")
+    write_netrc(nobody / ".netrc", cloud)
+    assert wandb_mode() == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.our-institute.example:8443")
     assert wandb_mode() == "offline"
-    write_netrc(nobody / "elsewhere", "wandb.our-institute.example")
+    write_netrc(nobody / "elsewhere", "wandb.our-institute.example:8443")
     monkeypatch.setenv("NETRC", str(nobody / "elsewhere"))
     assert wandb_mode() == "online"
 

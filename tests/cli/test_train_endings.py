@@ -1,0 +1,215 @@
+"""How runs end that do not simply finish, and sweeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from command_fixtures import home, train  # noqa: F401
+from command_line import CONSOLE_SCRIPT, SMALL, PreparedCommand, environment, markers, run_folders
+from wandb_file import read_wandb_run
+
+from attnframe import registry
+
+BREAKS = '''
+import torch
+from torch import Tensor, nn
+from attnframe import Attention, Mask, register_attention
+
+
+@register_attention("breaks")
+class Breaks(Attention):
+    """The query, until it breaks or returns another shape."""
+
+    def __init__(self, d_model: int, *, after: int = 4, shape: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.after, self.shape, self.steps = after, shape, 0
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        if self.training and query.device.type != "meta":
+            self.steps += 1
+        if self.steps > self.after and self.shape:
+            return query[..., :3] * torch.nan
+        if self.steps > self.after:
+            raise RuntimeError("the idea\\nwas wrong")
+        return query * self.weight
+'''
+
+
+def put_plugin(cwd: Path) -> None:
+    (cwd / "plugins").mkdir()
+    (cwd / "plugins" / "breaks.py").write_text(BREAKS)
+
+
+def test_a_run_that_fails_says_so_everywhere(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
+    put_plugin(tmp_path)
+    finished = train("train", *SMALL, "attention=breaks", "attention.after=7", "logger=wandb", cwd=tmp_path)
+    assert finished.status == 1
+    (sentence,) = finished.stderr.splitlines()
+    (run,) = run_folders(tmp_path)
+    assert sentence.startswith("attnframe train: RuntimeError: the idea was wrong; ")
+    assert str(run / "error.txt") in sentence or str((run / "error.txt").relative_to(tmp_path)) in sentence
+    assert markers(run) == ["FAILED"]
+    text = (run / "error.txt").read_text(encoding="utf-8")
+    assert text.startswith("Traceback")
+    assert text.endswith("RuntimeError: the idea\nwas wrong\n")
+    assert "breaks.py" in text
+    assert not (run / "results.json").exists()
+    (wandb_file,) = run.rglob("*.wandb")
+    logged = read_wandb_run(wandb_file)
+    assert logged.exit_code == 1
+    assert logged.config["attention"]["after"] == 7
+    assert [row["trainer/global_step"] for row in logged.rows if "train/loss" in row] == [5]
+
+
+def test_a_variant_that_returns_another_shape_is_told_so(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
+    put_plugin(tmp_path)
+    chosen = ["attention=breaks", "attention.after=7", "attention.shape=true", "logger=wandb"]
+    finished = train("train", *SMALL, *chosen, cwd=tmp_path)
+    (sentence,) = finished.stderr.splitlines()
+    assert "shape" in sentence
+    assert finished.status in (1, 2)
+    (run,) = run_folders(tmp_path)
+    assert markers(run) == ["FAILED"]
+    assert "shape" in (run / "error.txt").read_text(encoding="utf-8")
+    (wandb_file,) = run.rglob("*.wandb")
+    assert read_wandb_run(wandb_file).exit_code == 1
+
+
+def test_a_sweep_is_a_run_for_each(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
+    chosen = ["trainer.max_steps=3", "logger=wandb", "attention=self,uniform"]
+    finished = train("train", *SMALL, *chosen, "-m", cwd=tmp_path)
+    assert (finished.status, finished.stderr) == (0, "")
+    _assert_all_done(tmp_path, ["self", "uniform"])
+
+
+@pytest.mark.slow
+def test_a_sweep_over_every_variant(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
+    variants = [name for name, variant in registry.variants().items() if "attnframe" in Path(variant.file).parts]
+    assert len(variants) == 5
+    finished = train("train", "-m", *SMALL, "logger=wandb", f"attention={','.join(variants)}", cwd=tmp_path)
+    assert (finished.status, finished.stderr) == (0, "")
+    _assert_all_done(tmp_path, variants)
+
+
+def _assert_all_done(cwd: Path, variants: list[str]) -> None:
+    runs = run_folders(cwd)
+    assert len(runs) == len(variants)
+    assert len({run.parent for run in runs}) == 1
+    found = []
+    ids = set()
+    for run in runs:
+        assert markers(run) == ["DONE"]
+        (wandb_file,) = run.rglob("*.wandb")
+        logged = read_wandb_run(wandb_file)
+        assert logged.exit_code == 0
+        assert sum("test/loss" in row for row in logged.rows) == 1
+        found.append(logged.config["attention"]["name"])
+        ids.add(logged.run_id)
+        assert (run / "train.log").exists()
+    assert found == variants
+    assert len(ids) == len(variants)
+
+
+def test_a_failing_job_does_not_stop_the_sweep(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
+    put_plugin(tmp_path)
+    chosen = ["trainer.max_steps=40", "attention=self,breaks,uniform", "callbacks.patterns.sentences=0"]
+    finished = train("train", "-m", *SMALL, *chosen, cwd=tmp_path)
+    assert finished.status == 1
+    hydras, sentence = finished.stderr.splitlines()  # Hydra says which job it was
+    assert "attention=breaks" in hydras
+    assert sentence.startswith("attnframe train: RuntimeError: the idea was wrong; ")
+    runs = run_folders(tmp_path)
+    assert str(runs[1]) in sentence
+    assert [markers(run) for run in runs] == [["DONE"], ["FAILED"], ["DONE"]]
+    assert (runs[1] / "error.txt").read_text().startswith("Traceback")
+
+
+def test_nothing_is_asked_in_a_terminal(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    """A person at a terminal without a W&B account: the run goes through with no key pressed."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONSOLE_SCRIPT, "train", *SMALL, "trainer.max_steps=3", "logger=wandb"],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        cwd=tmp_path,
+        env=environment(home, TERM="xterm", COLUMNS="200"),
+        start_new_session=True,
+    )
+    os.close(follower)
+    printed = b""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if select.select([leader], [], [], 0.5)[0]:
+            with contextlib.suppress(OSError):  # Linux: the other side is closed
+                if chunk := os.read(leader, 65536):
+                    printed += chunk
+                    continue
+            break
+    try:
+        assert process.wait(timeout=max(1, deadline - time.monotonic())) == 0, printed.decode()
+    finally:
+        process.kill()
+        os.close(leader)
+    (run,) = run_folders(tmp_path)
+    assert markers(run) == ["DONE"]
+    (wandb_file,) = run.rglob("*.wandb")
+    assert "offline-run" in str(wandb_file)
+    text = printed.decode()
+    assert "exact_match" in text
+    assert "Enter" not in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: signal.Signals) -> None:  # noqa: F811
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {CONSOLE_SCRIPT}",
+            "train",
+            *SMALL,
+            "logger=wandb",
+            "trainer.max_steps=100000",
+            "trainer.val_check_interval=100000",
+        ],
+        cwd=tmp_path,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not any(file.read_text().count("\n") > 2 for file in tmp_path.rglob("metrics.csv")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    (sentence,) = stderr.splitlines()
+    assert "stopped after step" in sentence
+    assert stdout.startswith("run folder: ")
+    (run,) = run_folders(tmp_path)
+    assert markers(run) == ["INTERRUPTED"]
+    assert not (run / "error.txt").exists()
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert sentence.endswith(f"stopped after step {last['global_step']}")
+    assert last["global_step"] > 5
+    (wandb_file,) = run.rglob("*.wandb")
+    assert read_wandb_run(wandb_file).exit_code == 130
