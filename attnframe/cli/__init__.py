@@ -30,12 +30,23 @@ One change:     attnframe train attention=low_rank_v attention.rank=4
 
 def main() -> None:
     """The console script `attnframe`."""
+    _wait_patiently()
     _exit(_dispatch(sys.argv[1:]))
 
 
 def main_train() -> None:
     """The console script `attnframe-train`: `attnframe train`, as a script of its own so that shells can complete."""
+    _wait_patiently()
     _exit(_guarded("train", sys.argv[1:]))
+
+
+def _wait_patiently() -> None:
+    """Let torch's threads wait for one another without burning the core that another process needs.
+
+    Must come before torch is imported; docs/decisions/006-threads-that-wait.md has the figures.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -63,7 +74,8 @@ def _guarded(command: str, arguments: list[str]) -> int:
         return status
     except UserError as error:
         return _refuse(command, str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        print(f"attnframe {command}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read our output has seen enough. Keep Python from complaining when it flushes at exit.

@@ -105,7 +105,8 @@ def _choice(entry: Any, place: str) -> VariantChoice:
 
 
 def try_attention(attention: AttentionFactory) -> None:
-    """Build every attention module once without memory or data, so that what cannot be built is refused at once."""
+    """Build each different attention module once, so that what cannot be built is refused before anything is read."""
     for site, choices in attention.choices.items():
-        for layer in range(len(choices)):
-            attention.build(site, layer)
+        for layer, choice in enumerate(choices):
+            if choice not in choices[:layer]:
+                attention.build(site, layer)

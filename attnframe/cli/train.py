@@ -145,13 +145,7 @@ def _report(failures: list[Exception]) -> int:
         print(f"attnframe train: {failure}", file=sys.stderr)
     if not failures:
         return 0
-    if len(failures) > 1:
-        return 1
-    if isinstance(failures[0], UserError):
-        return 2
-    from attnframe.training.interruption import Interrupted
-
-    return 130 if isinstance(failures[0], Interrupted) else 1
+    return 2 if len(failures) == 1 and isinstance(failures[0], UserError) else 1
 
 
 def _multirun_first(arguments: list[str]) -> list[str]:

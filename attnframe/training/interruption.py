@@ -9,8 +9,8 @@ from typing import Any
 import lightning as L
 
 
-class Interrupted(Exception):  # noqa: N818  it is no error: the user asked for it
-    """The run was stopped from outside after `step` steps."""
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped from outside after `step` steps. No `Exception`: a sweep must not go on to its next job."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped after step {step}")
