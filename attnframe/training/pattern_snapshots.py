@@ -29,7 +29,7 @@ _BOS, _EOS = SPECIAL_TOKENS[1], SPECIAL_TOKENS[2]
 
 
 class PatternSnapshots(L.Callback):
-    """Records every site, layer and head on `sentences` validation pairs, those richest in tags, whatever the backend.
+    """Records every site, layer and head on a varied few (`sentences`) of the validation pairs, whatever the backend.
 
     `patterns/step_000100/sentence_0.npz` holds an array [heads, query, key] for each site and layer
     (`cross/layer_0`), the token labels and the kinds; `sentence_0_cross.png` and so on are the drawings. After
@@ -61,7 +61,7 @@ class PatternSnapshots(L.Callback):
         pictures: dict[str, list[tuple[Image.Image, str]]] = {site: [] for site in SITES}
         was_training = task.model.training
         task.model.eval()
-        pairs = sorted(task.data.corpus.sets["val"], key=lambda pair: -len(pair.tags))[: self._sentences]
+        pairs = varied(task.data.corpus.sets["val"], self._sentences)
         for index, pair in enumerate(pairs):
             batch = task.data.batch([pair]).to(task.device)
             with torch.no_grad(), record_patterns(task.model) as patterns:
@@ -97,6 +97,18 @@ class PatternSnapshots(L.Callback):
                         step=step,
                         caption=[caption for _, caption in drawn],
                     )
+
+
+def varied(pairs: Sequence[SentencePair], count: int) -> list[SentencePair]:
+    """`count` pairs that show much: each one that adds the most tags to those before it, then the one with the most."""
+    chosen: list[SentencePair] = []
+    left, shown = list(pairs), set[str]()
+    while left and len(chosen) < count:
+        best = max(left, key=lambda pair: (len(set(pair.tags) - shown), len(pair.tags)))
+        left.remove(best)
+        chosen.append(best)
+        shown.update(best.tags)
+    return chosen
 
 
 def stack_layers(layers: Sequence[Tensor]) -> Tensor:
