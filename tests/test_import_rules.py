@@ -17,11 +17,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What a module or folder of the package may import of the package at run time, beside itself.
 # What is not named here (the package's own __init__, modules beside the folders) may import everything.
-_FOUNDATION = {"errors", "registry", "discovery"}
+_FOUNDATION = {"errors", "options", "registry", "discovery"}
 _ATTENTION = _FOUNDATION | {"attention", "backends"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "registry": {"errors"},
+    "options": {"errors"},
+    "registry": {"errors", "options"},
     "discovery": {"errors", "registry"},
     "backends": {"errors"},
     "attention": _FOUNDATION | {"backends"},
@@ -32,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": _ATTENTION | {"model", "patterns", "data"},
     "sweeps": _ATTENTION | {"model", "patterns", "data", "training"},
 }
-STANDARD_LIBRARY_ONLY = {"errors", "registry", "discovery"}
+STANDARD_LIBRARY_ONLY = {"errors", "options", "registry", "discovery"}
 
 # A distribution's top-level name: where alone it may be imported.
 ONLY_IN: dict[str, set[str]] = {

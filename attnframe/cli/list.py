@@ -15,6 +15,7 @@ from attnframe import registry
 from attnframe.cli import composition
 from attnframe.cli.output import override_value, print_json, print_table, split_json_flag, wants_help
 from attnframe.errors import UserError, did_you_mean
+from attnframe.options import GIVEN
 
 USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NAME
 
@@ -82,7 +83,7 @@ def _variants() -> Iterator[dict[str, Any]]:
                 {"name": option.name, "type": option.type_name, "default": option.default} for option in variant.options
             ],
             # In the order of a signature, not of a set.
-            "takes": [name for name in registry.GIVEN if name in variant.takes],
+            "takes": [name for name in GIVEN if name in variant.takes],
             "file": _place(Path(variant.file)),
         }
 

@@ -10,11 +10,13 @@ import lightning as L
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped from outside after `step` steps. No `Exception`: a sweep must not go on to its next job."""
+    """The run was stopped from outside after `step` steps, or, with None, wherever it was.
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"stopped after step {step}")
-        self.step = step
+    No `Exception`: a sweep must not go on to its next job.
+    """
+
+    def __init__(self, step: int | None = None) -> None:
+        super().__init__("stopped at once" if step is None else f"stopped after step {step}")
 
 
 class Interruption(L.Callback):

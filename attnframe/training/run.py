@@ -43,25 +43,23 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory, *,
     """
     folder = RunFolder(path)
     folder.claim()
-    exit_code = 1
     try:
         results = _run(settings, folder, attention, encoder_layers)
-        exit_code = 0
-    except (Interrupted, KeyboardInterrupt) as stop:
-        exit_code = 130
-        finish_wandb(exit_code=exit_code)
-        folder.close("INTERRUPTED")
-        raise Interrupted(getattr(stop, "step", 0)) from None
-    except (UserError, MisconfigurationException) as error:
-        finish_wandb(exit_code=exit_code)
-        folder.close("FAILED", f"{error}\n")
-        raise UserError(str(error)) from error
-    except (Exception, SystemExit) as error:
-        finish_wandb(exit_code=exit_code)
+    except (KeyboardInterrupt, SystemExit, Exception) as error:
+        # Lightning answers a KeyboardInterrupt inside of its loops with a SystemExit of its own.
+        stop = error.__context__ if isinstance(error, SystemExit) else error
+        if isinstance(stop, KeyboardInterrupt):
+            finish_wandb(exit_code=130)
+            folder.close("INTERRUPTED")
+            raise (stop if isinstance(stop, Interrupted) else Interrupted()) from None
+        finish_wandb(exit_code=1)
+        if isinstance(error, UserError | MisconfigurationException):
+            folder.close("FAILED", f"{error}\n")
+            raise UserError(str(error)) from error
         folder.close("FAILED", traceback.format_exc())
         reason = " ".join(str(error).split())
         raise RunFailed(f"{type(error).__name__}: {reason}; the traceback is in {folder.path / 'error.txt'}") from error
-    finish_wandb(exit_code=exit_code)
+    finish_wandb(exit_code=0)
     folder.close("DONE")
     return results
 

@@ -172,28 +172,26 @@ def test_nothing_is_asked_in_a_terminal(home: Path, tmp_path: Path) -> None:  # 
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: signal.Signals) -> None:  # noqa: F811
+def signal_when_training(
+    arguments: list[str], variables: dict[str, str], folder: Path, number: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Run `attnframe train ARGUMENTS` in `folder`, send `number` once it trains, and wait for its end."""
+    command = [
+        sys.executable,
+        "-c",
+        f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {CONSOLE_SCRIPT}",
+        "train",
+        *arguments,
+        *SMALL,
+        "trainer.max_steps=100000",
+        "trainer.val_check_interval=100000",
+    ]
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {CONSOLE_SCRIPT}",
-            "train",
-            *SMALL,
-            "logger=wandb",
-            "trainer.max_steps=100000",
-            "trainer.val_check_interval=100000",
-        ],
-        cwd=tmp_path,
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         deadline = time.monotonic() + 60
-        while not any(file.read_text().count("\n") > 2 for file in tmp_path.rglob("metrics.csv")):
+        while not any(file.read_text().count("\n") > 2 for file in folder.rglob("metrics.csv")):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -201,10 +199,16 @@ def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: 
         stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130
-    (sentence,) = stderr.splitlines()
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: signal.Signals) -> None:  # noqa: F811
+    done = signal_when_training(["logger=wandb"], environment(home), tmp_path, number)
+    assert done.returncode == 130
+    (sentence,) = done.stderr.splitlines()
     assert "stopped after step" in sentence
-    assert stdout.startswith("run folder: ")
+    assert done.stdout.startswith("run folder: ")
     (run,) = run_folders(tmp_path)
     assert markers(run) == ["INTERRUPTED"]
     assert not (run / "error.txt").exists()
@@ -213,3 +217,10 @@ def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: 
     assert last["global_step"] > 5
     (wandb_file,) = run.rglob("*.wandb")
     assert read_wandb_run(wandb_file).exit_code == 130
+
+
+def test_an_interrupted_sweep_starts_no_further_job(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    done = signal_when_training(["-m", "seed=1,2,3"], environment(home), tmp_path, signal.SIGINT)
+    assert done.returncode == 130
+    assert done.stdout.count("run folder: ") == 1
+    assert [markers(run) for run in run_folders(tmp_path)] == [["INTERRUPTED"]]
