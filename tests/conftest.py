@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+
+# As the console scripts do, and before torch is imported: docs/decisions/006-threads-that-wait.md.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import pytest
 import torch
