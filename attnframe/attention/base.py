@@ -48,6 +48,8 @@ class Attention(nn.Module):
                 f"{list(value.shape)}: all need the same batch, and key and value the same length"
             )
         bound = (mask or Mask()).bind(query.shape[0], query.shape[1], key.shape[1], query.device)
+        for observer in self._observers:
+            observer.called(self)
         output: Tensor = super().__call__(query, key, value, bound)
         if not isinstance(output, Tensor):
             raise UserError(f"{type(self).__name__}.forward returned a {type(output).__name__}, not one tensor")
@@ -77,10 +79,11 @@ class Attention(nn.Module):
         `key_heads` may divide `heads`. A query that may attend to nothing gets zeros.
         """
         # Checked here, for a kernel without a dense mask would read past the end of the shorter one.
-        if not k.shape[2] == v.shape[2] == mask.shape[2]:
+        if k.shape[2] != v.shape[2] or mask.shape != (q.shape[0], q.shape[2], k.shape[2]):
             raise UserError(
-                f"{type(self).__name__} calls attend with {k.shape[2]} keys and {v.shape[2]} values under a mask for "
-                f"{mask.shape[2]} keys; these must agree (mask.bind sets the mask's)"
+                f"{type(self).__name__} calls attend with {q.shape[2]} queries, {k.shape[2]} keys and {v.shape[2]} "
+                f"values in a batch of {q.shape[0]} under a mask for (batch, query, key) = {mask.shape}; these must "
+                f"agree (mask.bind sets the mask's)"
             )
         scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
         dropout = self.attention_dropout if self.training else 0.0

@@ -47,6 +47,9 @@ class AttendCall:
 class Observer:
     """Sees a module's calls. A subclass overrides what it wants to know."""
 
+    def called(self, module: Attention) -> None:
+        """Before each `forward`."""
+
     def attended(self, module: Attention, call: AttendCall) -> None:
         """After each `attend`."""
 

@@ -50,7 +50,8 @@ def attention_weights(
     mask_mod: MaskMod | None = None,
 ) -> Float[Tensor, "batch heads query key"]:
     """The pattern: each row sums to 1, or to 0 where the query may attend to nothing."""
-    scores = q @ repeat_heads(k, q.shape[1]).transpose(-2, -1) * scale
+    # Scaled before the product, which would overflow half precision.
+    scores = (q * scale) @ repeat_heads(k, q.shape[1]).transpose(-2, -1)
     if score_mod is not None:
         scores = score_mod(scores, *index_grid(scores.shape, mask.query_offset, q.device))
     return masked_softmax(scores, allowed(mask, mask_mod, scores.shape, q.device))
@@ -59,8 +60,12 @@ def attention_weights(
 def masked_softmax(
     scores: Float[Tensor, "*batch query key"], keep: Bool[Tensor, "*#batch query key"]
 ) -> Float[Tensor, "*batch query key"]:
-    """Softmax over the keys where `keep` is True; zeros, with finite gradients, for a row that keeps none."""
+    """Softmax over the keys where `keep` is True and the score is not -inf.
+
+    A row that keeps no key is all zeros, and its gradients are finite.
+    """
     # A finite fill and a second masking: softmax over a row of -inf would be NaN, and so would its gradient.
+    keep = keep & (scores != -torch.inf)
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(~keep, lowest).softmax(dim=-1).masked_fill(~keep, 0.0)
 

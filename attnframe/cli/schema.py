@@ -78,14 +78,18 @@ class SchedulerSchema:
 
 @dataclass
 class TrainerSchema:
-    """Arguments of lightning.Trainer that a run may set, with Lightning's meaning of each."""
+    """Arguments of lightning.Trainer that a run may set, with Lightning's meaning of each.
+
+    `max_steps` null means 1000, or no limit where `max_epochs` or `max_time` is given. `val_check_interval` counts
+    batches. With `accumulate_grad_batches` the loss of a step is the mean of its batches' means over target tokens.
+    """
 
     accelerator: str = "auto"
     strategy: str = "auto"
     devices: Any = 1
     num_nodes: int = 1
     precision: Any = "32-true"
-    max_steps: int = -1
+    max_steps: int | None = None
     max_epochs: int | None = None
     min_steps: int | None = None
     min_epochs: int | None = None
@@ -95,7 +99,6 @@ class TrainerSchema:
     limit_train_batches: Any = None
     limit_val_batches: Any = None
     limit_test_batches: Any = None
-    overfit_batches: Any = 0.0
     accumulate_grad_batches: int = 1
     gradient_clip_val: float | None = None
     gradient_clip_algorithm: str | None = None

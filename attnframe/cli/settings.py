@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,8 +10,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnframe import discovery
 from attnframe.attention.functional import divide_into_heads
+from attnframe.cli.schema import TrainerSchema
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import SITES, AttentionFactory, VariantChoice
+
+DEFAULT_MAX_STEPS = 1000
 
 MODEL_KINDS = ("seq2seq", "decoder_only")
 
@@ -22,7 +26,37 @@ def plain(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(str(error).partition("\n")[0]) from error
     assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    plain = {str(key): value for key, value in container.items()}
+    check_name(plain["name"])
+    plain["trainer"] = trainer_arguments(plain["trainer"])
+    return plain
+
+
+def check_name(name: str) -> None:
+    """Refuse a run name that is no name of a folder."""
+    if not name or name in (".", "..") or any(mark in name for mark in "/\\\0"):
+        raise UserError(f"name={name}: a run's name becomes a folder below outputs/, so it needs letters and no slash")
+
+
+def trainer_arguments(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The settings under `trainer` with `max_steps` decided. Refuses what a run cannot be made of."""
+    known = {field.name for field in dataclasses.fields(TrainerSchema)}
+    for key in trainer:
+        if key not in known:
+            raise UserError(f"trainer.{key}: trainer has no {key!r}: {did_you_mean(key, known)}")
+    for key in ("max_steps", "max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        if trainer[key] == 0:
+            raise UserError(f"trainer.{key}=0: a run trains, validates and tests, so it must be more than 0")
+    several = trainer["num_nodes"] > 1 or str(trainer["strategy"]) != "auto" or trainer["devices"] not in (1, "1")
+    if several:
+        raise UserError(
+            f"trainer.devices={trainer['devices']} trainer.num_nodes={trainer['num_nodes']} "
+            f"trainer.strategy={trainer['strategy']}: a run takes one device so far (devices=1, strategy=auto)"
+        )
+    if trainer["max_steps"] is None:
+        unlimited = trainer["max_epochs"] is not None or trainer["max_time"] is not None
+        return {**trainer, "max_steps": -1 if unlimited else DEFAULT_MAX_STEPS}
+    return trainer
 
 
 def attention_factory(settings: dict[str, Any]) -> AttentionFactory:

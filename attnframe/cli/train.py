@@ -29,7 +29,8 @@ attnframe train -m [OVERRIDE ...]    a sweep: one run for each combination of co
   attnframe train attention=low_rank_v attention.rank=4       another variant with an option of its own
   attnframe train attention@cross=low_rank_v cross.rank=2     another variant at one site only
   attnframe train layers.cross=[multi_head,uniform]           another variant in each layer of a site
-  attnframe train model=small trainer.max_time=00:00:10:00    a larger model, ten minutes
+  attnframe train model=small trainer.max_epochs=20           a larger model, for 20 passes over the data
+  attnframe train trainer.max_time=00:00:10:00 scheduler=inverse_square_root    ten minutes
   attnframe train -m attention=self,multi_head,low_rank_v seed=1,2,3
   attnframe train --cfg job --resolve                         print the config and stop
 
@@ -55,6 +56,8 @@ def main(arguments: list[str]) -> int:
         return _launch(arguments)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(messages.sentence(error, overrides)) from error
+    except OSError as error:
+        raise UserError(f"the run folder cannot be written: {error}") from error
 
 
 def _check(config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:

@@ -28,7 +28,7 @@ class Example:
     tgt_ids: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """Padded tensors of some pairs, on one device.
 

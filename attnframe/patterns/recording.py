@@ -71,23 +71,29 @@ class _Recorder(Observer):
     def __init__(self, patterns: Patterns, sites: Collection[str] | None) -> None:
         self._patterns = patterns
         self._sites = sites
-        self._calls: list[AttendCall] = []
-        self._report: tuple[Callable[..., Tensor], PatternKind] | None = None
+        # By module: a variant may contain another attention module.
+        self._calls: dict[Attention, list[AttendCall]] = {}
+        self._reports: dict[Attention, tuple[Callable[..., Tensor], PatternKind]] = {}
+
+    def called(self, module: Attention) -> None:
+        # A forward that raised has left its calls behind.
+        self._calls[module] = []
+        self._reports.pop(module, None)
 
     def attended(self, module: Attention, call: AttendCall) -> None:
         if self._wants(module):
-            self._calls.append(call)
+            self._calls.setdefault(module, []).append(call)
 
     def reported(self, module: Attention, combine: Callable[..., Tensor], kind: PatternKind) -> None:
         if self._wants(module):
-            self._report = (combine, kind)
+            self._reports[module] = (combine, kind)
 
     @torch.no_grad()
     def returned(self, module: Attention) -> None:
         if not self._wants(module):
             return
-        calls, self._calls = self._calls, []
-        report, self._report = self._report, None
+        calls = self._calls.pop(module, [])
+        report = self._reports.pop(module, None)
         maps = [_rebuild(call) for call in calls]
         if report is not None:
             combine, kind = report

@@ -35,7 +35,10 @@ class Checkpoints(L.Callback):
             trainer.save_checkpoint(self._folder.last_checkpoint)
         if best or not self._folder.best_checkpoint.exists():
             # A loss that is NaN from the start is never best, but a run has a best checkpoint all the same.
-            shutil.copyfile(self._folder.last_checkpoint, self._folder.best_checkpoint)
+            # In two moves: a full disk or a kill in the middle must not cost the best state so far.
+            partial = self._folder.best_checkpoint.with_suffix(".partial")
+            shutil.copyfile(self._folder.last_checkpoint, partial)
+            partial.replace(self._folder.best_checkpoint)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.save_checkpoint(self._folder.last_checkpoint)

@@ -30,7 +30,7 @@ class TranslationData(L.LightningDataModule):
         self._max_tokens = settings["max_tokens"]
         self._eval_max_tokens = settings["eval_max_tokens"]
         self._seed = seed
-        self.train_loader = self._loader("train", shuffle=True)
+        self._train_loader = self._loader("train", shuffle=True)
 
     def encode(self, pairs: Sequence[SentencePair]) -> list[Example]:
         """Ids of both sides, without special tokens."""
@@ -44,7 +44,11 @@ class TranslationData(L.LightningDataModule):
         return collate(self.encode(pairs))
 
     def train_dataloader(self) -> DataLoader[Example]:
-        return self.train_loader
+        """The batches of the trainer's epoch. Epochs differ in how many they have, so Lightning asks at each one."""
+        sampler = self._train_loader.batch_sampler
+        assert isinstance(sampler, TokenBatchSampler)
+        sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
+        return self._train_loader
 
     def val_dataloader(self) -> DataLoader[Example]:
         return self._loader("val", shuffle=False)

@@ -56,6 +56,7 @@ def make_manifest(
     return {
         "name": settings["name"],
         "seed": settings["seed"],
+        "settings": dict(settings),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "git": _git_state(),
         "platform": platform.platform(),

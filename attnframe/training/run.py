@@ -142,6 +142,7 @@ def _make_trainer(
         # Count validation intervals over epochs, not within one.
         arguments["check_val_every_n_epoch"] = settings["check_val_every_n_epoch"]
     arguments["enable_progress_bar"] = False  # ours is a callback
+    arguments["reload_dataloaders_every_n_epochs"] = 1
     return L.Trainer(
         **arguments,
         callbacks=callbacks,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attnframe.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 MARKERS = ("DONE", "INTERRUPTED", "FAILED")
 
@@ -55,9 +58,14 @@ class RunFolder:
 
     def close(self, marker: str, text: str = "") -> None:
         """Write the marker file, the last one of a run; `text` goes to error.txt first."""
-        if text:
-            (self.path / "error.txt").write_text(text, encoding="utf-8")
-        (self.path / marker).touch()
+        try:
+            if text:
+                (self.path / "error.txt").write_text(text, encoding="utf-8")
+        except OSError as error:
+            # A full disk may be the very failure to report; an empty marker still fits.
+            _log.error("error.txt could not be written (%s): %s", error, text)
+        finally:
+            (self.path / marker).touch()
 
 
 def _json_able(value: Any) -> Any:

@@ -227,7 +227,10 @@ def test_keys_and_values_of_different_lengths_are_refused_inside_attend_too(
     module = Attention()
     module.backend = backend_name
     q, k, v = (torch.zeros(2, 3, length, 5, device=device) for length in (7, 11, 13))
-    with pytest.raises(UserError, match="11 keys and 13 values under a mask for 11 keys"):
+    with pytest.raises(UserError, match=r"11 keys and 13 values in a batch of 2 under a mask for .* \(2, 7, 11\)"):
         module.attend(q, k, v, Mask().bind(2, 7, 11, device))
-    with pytest.raises(UserError, match="11 keys and 11 values under a mask for 13 keys"):
+    with pytest.raises(UserError, match=r"11 keys and 11 values in a batch of 2 under a mask for .* \(2, 7, 13\)"):
         module.attend(q, k, k, Mask().bind(2, 7, 13, device))
+    for batch, queries in ((1, 7), (2, 5)):
+        with pytest.raises(UserError, match=r"mask\.bind sets the mask's"):
+            module.attend(q, k, k, Mask().bind(batch, queries, 11, device))

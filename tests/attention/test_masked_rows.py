@@ -99,3 +99,21 @@ def test_padding_is_never_read(
         module(query, other, other, Mask(keep)), module(query, context, context, Mask(keep)), rtol=0, atol=1e-10
     )
     assert not torch.equal(module(query, other, other), module(query, context, context))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_row_that_score_mod_empties_gives_zeros_too(padded: bool, device: torch.device) -> None:
+    """Whether or not another sentence of the batch is padded."""
+    module = Attention()
+    module.backend = "eager"
+    q = torch.randn(2, 3, 5, 7, device=device, requires_grad=True)
+    keep = torch.ones(2, 5, dtype=torch.bool, device=device)
+    keep[1, 3:] = not padded
+    output = module.attend(
+        q, q, q, Mask(key_keep=keep).bind(2, 5, 5), score_mod=lambda s, b, h, i, j: torch.where(i == 2, -torch.inf, s)
+    )
+    assert_close(output[:, :, 2], torch.zeros_like(output[:, :, 2]), rtol=0, atol=0)
+    assert output[:, :, [0, 1, 3, 4]].abs().amin(dim=(0, 1, 3)).min() > 0
+    output.sum().backward()
+    assert q.grad is not None
+    assert q.grad.isfinite().all()

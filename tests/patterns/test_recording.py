@@ -285,3 +285,31 @@ def test_no_keys_no_weights(backend_name: str, build: Callable[..., Attention], 
     with record_patterns(module) as patterns:
         module(query, nothing, nothing)
     assert patterns["", 0].weights.shape == (BATCH, HEADS, QUERIES, 0)
+
+
+def test_a_variant_may_contain_another_module_and_may_have_failed_before(device: torch.device) -> None:
+    class Around(Attention):
+        """Attends itself and lets an inner module attend too."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = build_attention("multi_head", d_model=12, num_heads=3)
+            self.inner.site = "inner"
+            self.fails = True
+
+        def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+            q = split_heads(query, 2)
+            output = merge_heads(self.attend(q, q, q, mask)) + self.inner(query, key, value, mask)
+            if self.fails:
+                raise RuntimeError("half-way")
+            return output
+
+    module = Around().to(device)
+    x = torch.randn(2, 5, 12, device=device)
+    with record_patterns(module) as patterns:
+        with pytest.raises(RuntimeError, match="half-way"):
+            module(x, x, x)
+        module.fails = False
+        module(x, x, x)
+    assert patterns["", 0].weights.shape == (2, 2, 5, 5)
+    assert patterns["inner", 0].weights.shape == (2, 3, 5, 5)

@@ -143,3 +143,14 @@ def test_a_marker_is_an_empty_file_and_the_reason_comes_before_it(tmp_path: Path
     assert not (tmp_path / marker).read_text()
     RunFolder(tmp_path).close(marker, "why: été\n")
     assert (tmp_path / "error.txt").read_text(encoding="utf-8") == "why: été\n"
+
+
+def test_a_full_disk_leaves_the_marker_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    folder.close("FAILED", "the traceback")
+    assert (tmp_path / "FAILED").exists()

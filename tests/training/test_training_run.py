@@ -235,7 +235,7 @@ def test_drawing_and_validating_is_no_training_time(path: Path, monkeypatch: pyt
     assert elapsed[0] > 2
     assert 0 < results["train/seconds"] <= elapsed[0] - 2
     # The twelve batches are three epochs: every sentence is counted once in each, and nothing else.
-    assert len(tiny_data().train_loader) == 4
+    assert len(tiny_data().train_dataloader()) == 4
     lengths = [len(split_words(pair.target)) + 1 for pair in tiny_data().corpus.sets["train"]]
     tokens = results["train/tokens_per_second"] * results["train/seconds"]
     assert tokens == pytest.approx(3 * sum(lengths), rel=1e-6)
