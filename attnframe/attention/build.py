@@ -51,6 +51,8 @@ def build_attention(
         "bias": bias,
     }
     module = variant.cls(**{key: given[key] for key in variant.takes}, **variant.arguments(options))
+    if not isinstance(module, Attention):
+        raise UserError(f"{name}: {variant.cls.__qualname__} in {variant.file} is no subclass of attnframe.Attention")
     module.attention_dropout = dropout
     module.backend = backend
     settle_backend(module, d_model=d_model, d_context=d_context or d_model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnframe import discovery
 from attnframe.attention.functional import divide_into_heads
-from attnframe.cli.schema import TrainerSchema
+from attnframe.cli.schema import TrainSchema
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import SITES, AttentionFactory, VariantChoice
 
@@ -27,9 +28,21 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise UserError(str(error).partition("\n")[0]) from error
     assert isinstance(container, dict)
     plain = {str(key): value for key, value in container.items()}
+    _refuse_unknown(plain, TrainSchema)
     check_name(plain["name"])
     plain["trainer"] = trainer_arguments(plain["trainer"])
     return plain
+
+
+def _refuse_unknown(node: dict[str, Any], schema: type, place: str = "") -> None:
+    """Refuse keys that a `+` on the command line has brought in past Hydra's own check."""
+    types = typing.get_type_hints(schema)
+    for key, value in node.items():
+        if key not in types:
+            owner = place.rstrip(".") or "the config"
+            raise UserError(f"{place}{key}: {owner} has no {key!r}: {did_you_mean(key, types)}")
+        if dataclasses.is_dataclass(types[key]) and isinstance(types[key], type) and isinstance(value, dict):
+            _refuse_unknown(value, types[key], f"{place}{key}.")
 
 
 def check_name(name: str) -> None:
@@ -40,10 +53,6 @@ def check_name(name: str) -> None:
 
 def trainer_arguments(trainer: dict[str, Any]) -> dict[str, Any]:
     """The settings under `trainer` with `max_steps` decided. Refuses what a run cannot be made of."""
-    known = {field.name for field in dataclasses.fields(TrainerSchema)}
-    for key in trainer:
-        if key not in known:
-            raise UserError(f"trainer.{key}: trainer has no {key!r}: {did_you_mean(key, known)}")
     for key in ("max_steps", "max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"):
         if trainer[key] == 0:
             raise UserError(f"trainer.{key}=0: a run trains, validates and tests, so it must be more than 0")

@@ -234,3 +234,15 @@ def test_keys_and_values_of_different_lengths_are_refused_inside_attend_too(
     for batch, queries in ((1, 7), (2, 5)):
         with pytest.raises(UserError, match=r"mask\.bind sets the mask's"):
             module.attend(q, k, k, Mask().bind(batch, queries, 11, device))
+
+
+def test_a_class_that_is_no_attention_is_refused_with_its_file() -> None:
+    @register_attention("mere_module")
+    class Mere(torch.nn.Module):
+        """No Attention."""
+
+        def __init__(self, d_model: int) -> None:
+            super().__init__()
+
+    with pytest.raises(UserError, match=r"mere_module: .*Mere in .*test_build\.py is no subclass of"):
+        build_attention("mere_module", d_model=13, num_heads=1)

@@ -45,6 +45,8 @@ class MyIdea(Attention):
         (["model=tinny"], ["model=tinny", "did you mean 'tiny'"]),
         (["trainer.max_stps=3"], ["trainer.max_stps", "did you mean 'max_steps'"]),
         (["+trainer.foo=1"], ["trainer.foo", "known"]),
+        (["+optimizer.lrr=3"], ["optimizer.lrr", "did you mean 'lr'"]),
+        (["+modle.d_model=64"], ["modle", "did you mean 'model'"]),
         (["trainer.max_steps=0"], ["trainer.max_steps=0", "more than 0"]),
         (["trainer.devices=2"], ["trainer.devices=2", "one device"]),
         (["name=../elsewhere"], ["name=../elsewhere", "no slash"]),
