@@ -31,13 +31,13 @@ One change:     attnframe train attention=low_rank_v attention.rank=4
 def main() -> None:
     """The console script `attnframe`."""
     _wait_patiently()
-    _exit(_dispatch(sys.argv[1:]))
+    sys.exit(_dispatch(sys.argv[1:]))
 
 
 def main_train() -> None:
     """The console script `attnframe-train`: `attnframe train`, as a script of its own so that shells can complete."""
     _wait_patiently()
-    _exit(_guarded("train", sys.argv[1:]))
+    sys.exit(_guarded("train", sys.argv[1:]))
 
 
 def _wait_patiently() -> None:
@@ -86,10 +86,6 @@ def _guarded(command: str, arguments: list[str]) -> int:
 def _refuse(command: str, sentence: str) -> int:
     print(f"attnframe {command}: {sentence}", file=sys.stderr)
     return 2
-
-
-def _exit(status: int) -> None:
-    sys.exit(status)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
