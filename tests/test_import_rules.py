@@ -30,8 +30,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": _ATTENTION | {"data.tokenizer"},
     "patterns": _ATTENTION | {"data.schema"},
     "testing": _ATTENTION | {"model", "patterns"},
-    "training": _ATTENTION | {"model", "patterns", "data"},
-    "sweeps": _ATTENTION | {"model", "patterns", "data", "training"},
+    "runs": _ATTENTION | {"model", "patterns", "data"},
+    "training": _ATTENTION | {"model", "patterns", "data", "runs"},
+    "sweeps": _ATTENTION | {"model", "patterns", "data", "runs", "training"},
 }
 STANDARD_LIBRARY_ONLY = {"errors", "options", "registry", "discovery"}
 
@@ -137,6 +138,8 @@ def test_imports_go_one_way(file: Path) -> None:
         ("model/new.py", "import triton", "triton has no place"),
         ("patterns/new.py", "import wandb", "wandb has no place"),
         ("training/new.py", "from omegaconf import DictConfig", "omegaconf.DictConfig has no place"),
+        ("runs/new.py", "import lightning as L", "lightning has no place"),
+        ("runs/new.py", "from attnframe.training.task import TranslationTask", "runs may not import"),
         ("training/new.py", "from attnframe.sweeps import compare", "training may not import"),
         ("sweeps/new.py", "import attnframe.cli.main", "sweeps may not import"),
         ("sweeps/new.py", "from attnframe.testing import check", "only cli imports"),

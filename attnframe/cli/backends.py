@@ -12,6 +12,7 @@ from attnframe.backends import dtype_of
 from attnframe.cli import composition, messages, settings
 from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
 from attnframe.errors import UserError
+from attnframe.runs import building
 
 USAGE = """attnframe backends [OVERRIDE ...] [--json]
         every variant on every device of this machine with every backend: whether it runs, and if not why
@@ -40,14 +41,14 @@ def main(arguments: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(messages.sentence(error, overrides)) from error
     model = plain["model"]
-    settings.check_model(model)
+    building.check_model(model)
     found = capabilities(
         d_model=model["d_model"],
         num_heads=model["num_heads"],
         dropout=model["attention_dropout"],
         bias=model["bias"],
         dtype=dtype_of(plain["trainer"]["precision"]),
-        options={choice.name: choice.options for choice in settings.site_choices(plain, "decoder_self", 1)},
+        options={choice.name: choice.options for choice in building.site_choices(plain, "decoder_self", 1)},
     )
     if as_json:
         print_json([_as_json(capability) for capability in found])

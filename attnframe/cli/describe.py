@@ -19,6 +19,7 @@ from attnframe.model.accounting import (
     count_attention,
     count_seq2seq,
 )
+from attnframe.runs import building
 
 USAGE = f"""attnframe describe [OVERRIDE ...] [length=TOKENS] [vocabulary=SOURCE,TARGET] [--json]
         parameters, FLOPs and cache, per head, layer, site and model; nothing is allocated
@@ -70,14 +71,14 @@ def main(arguments: list[str]) -> int:
 
 def _count(plain: dict[str, Any], length: int, vocabulary: tuple[int, int] | None) -> ModelCount:
     model = plain["model"]
-    factory = settings.attention_factory(plain)
+    factory = building.attention_factory(plain)
     if model["kind"] != "seq2seq":
         if vocabulary is not None:
             raise UserError(f"vocabulary: of a model.kind={model['kind']} only the attention is counted; leave it out")
         return count_attention(factory, length=length)
     return count_seq2seq(
         factory,
-        num_encoder_layers=settings.encoder_of(model)["num_layers"],
+        num_encoder_layers=building.encoder_of(model)["num_layers"],
         num_decoder_layers=model["num_layers"],
         d_ff=model["d_ff"],
         vocabulary=vocabulary,

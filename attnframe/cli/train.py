@@ -21,6 +21,7 @@ from attnframe import discovery
 from attnframe.cli import composition, messages, settings
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
+from attnframe.runs import building
 
 USAGE = """attnframe train [OVERRIDE ...]       train, validate, test; everything lands in one run folder
 attnframe train -m [OVERRIDE ...]    a sweep: one run for each combination of comma-separated values
@@ -68,8 +69,8 @@ def _check(config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:
             f"model.kind={plain['model']['kind']} cannot be trained, only described (attnframe describe); "
             f"models to train: tiny, small, base"
         )
-    attention = settings.attention_factory(plain)
-    settings.try_attention(attention)
+    attention = building.attention_factory(plain)
+    building.try_attention(attention)
     return plain, attention
 
 
@@ -114,7 +115,7 @@ def _run(config: DictConfig) -> float | None:
     # Here and not above: Lightning takes seconds to import, which a misspelt option must not cost.
     from attnframe.training.run import run
 
-    results = run(plain, folder, attention, encoder_layers=settings.encoder_of(plain["model"])["num_layers"])
+    results = run(plain, folder, attention)
     _print_results(results, folder)
     return float(results["val/loss"])
 

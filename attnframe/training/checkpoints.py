@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 
-from attnframe.training.run_folder import RunFolder
+from attnframe.runs.folder import RunFolder
 from attnframe.training.task import TranslationTask
 
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.utilities import rank_zero_only
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.training.run_folder import RunFolder
+from attnframe.runs.folder import RunFolder
 
 _CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
 

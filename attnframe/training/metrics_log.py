@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 
 from attnframe.data.batching import Batch
-from attnframe.training.run_folder import RunFolder
+from attnframe.runs.folder import RunFolder
 from attnframe.training.task import TranslationTask
 
 COLUMNS = (

@@ -15,7 +15,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.model import AttentionFactory, Seq2Seq
+from attnframe.model import AttentionFactory
+from attnframe.runs.building import build_model
+from attnframe.runs.folder import RunFolder
 from attnframe.training.checkpoints import Checkpoints
 from attnframe.training.data_module import TranslationData
 from attnframe.training.interruption import Interrupted, Interruption
@@ -24,7 +26,6 @@ from attnframe.training.manifest import make_manifest, settle_backends
 from attnframe.training.metrics_log import COLUMNS, MetricsLog
 from attnframe.training.pattern_snapshots import PatternSnapshots
 from attnframe.training.progress import ProgressLine, working
-from attnframe.training.run_folder import RunFolder
 from attnframe.training.task import TranslationTask
 from attnframe.training.text_scores import signatures
 
@@ -35,7 +36,7 @@ class RunFailed(Exception):  # noqa: N818  reads as what happened
     """A run ended in an error that is written down in its folder."""
 
 
-def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory, *, encoder_layers: int) -> dict[str, Any]:
+def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) -> dict[str, Any]:
     """Train as `settings` say in the folder `path`, and return the flat `results.json`.
 
     Whatever happens, the folder ends with exactly one marker. Raises `UserError` (bad settings), `Interrupted`, or
@@ -44,7 +45,7 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory, *,
     folder = RunFolder(path)
     folder.claim()
     try:
-        results = _run(settings, folder, attention, encoder_layers)
+        results = _run(settings, folder, attention)
     except (KeyboardInterrupt, SystemExit, Exception) as error:
         # Lightning answers a KeyboardInterrupt inside of its loops with a SystemExit of its own.
         stop = error.__context__ if isinstance(error, SystemExit) else error
@@ -64,23 +65,15 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory, *,
     return results
 
 
-def _run(
-    settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory, encoder_layers: int
-) -> dict[str, Any]:
+def _run(settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory) -> dict[str, Any]:
     _quieten()
     L.seed_everything(settings["seed"], workers=True, verbose=False)
     loggers = make_loggers(settings["logger"], folder, name=settings["name"], config=settings)
     shown = settings["trainer"]["enable_progress_bar"]
     with working("reading data", shown=shown):
         data = TranslationData(settings["data"], seed=settings["seed"])
-    model = Seq2Seq(
-        src_vocab_size=len(data.src_tokenizer),
-        tgt_vocab_size=len(data.tgt_tokenizer),
-        attention=attention,
-        num_encoder_layers=encoder_layers,
-        num_decoder_layers=settings["model"]["num_layers"],
-        d_ff=settings["model"]["d_ff"],
-        dropout=settings["model"]["dropout"],
+    model = build_model(
+        settings, attention, src_vocab_size=len(data.src_tokenizer), tgt_vocab_size=len(data.tgt_tokenizer)
     )
     folder.write_json(
         "tokenizers.json", {"source": data.src_tokenizer.state_dict(), "target": data.tgt_tokenizer.state_dict()}

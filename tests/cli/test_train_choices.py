@@ -16,6 +16,7 @@ from attnframe import registry
 from attnframe.cli import composition, settings
 from attnframe.cli.schema import TrainerSchema
 from attnframe.model import AttentionFactory
+from attnframe.runs import building
 
 CONF = Path(__file__).parents[2] / "conf"
 TRAINABLE = {"tiny", "small", "base"}
@@ -49,12 +50,12 @@ GROUPS = [folder.name for folder in sorted(CONF.iterdir()) if folder.is_dir()]
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in GROUPS for name in names(group)])
 def test_every_file_composes_and_builds(choice: str) -> None:
     chosen = composed(choice)
-    factory = settings.attention_factory(chosen)
+    factory = building.attention_factory(chosen)
     group, _, name = choice.partition("=")
     if group == "model":
         assert (chosen["model"]["kind"] == "seq2seq") is (name in TRAINABLE)
     if chosen["model"]["kind"] == "seq2seq":
-        settings.try_attention(factory)
+        building.try_attention(factory)
     if group == "scheduler":
         assert chosen["scheduler"]["name"] == name
     if group == "logger":
@@ -75,7 +76,7 @@ def test_the_defaults_are_those_promised() -> None:
 
 
 def modules(*overrides: str) -> tuple[AttentionFactory, dict[str, list[Any]]]:
-    factory = settings.attention_factory(composed(*overrides))
+    factory = building.attention_factory(composed(*overrides))
     return factory, {
         site: [factory.build(site, layer) for layer in range(len(choices))] for site, choices in factory.choices.items()
     }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from attnframe.cli import composition, settings
+from attnframe.runs import building
 from attnframe.training.data_module import TranslationData
 from attnframe.training.run import run
 
@@ -47,9 +48,7 @@ def tiny_run(path: Path, *overrides: str) -> dict[str, Any]:
         for name in ("ATTNFRAME_LAUNCH", "HYDRA_FULL_ERROR", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
             patch.setenv(name, "0")
         chosen = tiny_settings(*overrides)
-        attention = settings.attention_factory(chosen)
-        encoder_layers = settings.encoder_of(chosen["model"])["num_layers"]
-        return run(chosen, path, attention, encoder_layers=encoder_layers)
+        return run(chosen, path, building.attention_factory(chosen))
 
 
 def metric_rows(path: Path) -> list[dict[str, str]]:

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from attnframe import UserError
-from attnframe.training.run_folder import MARKERS, RunFolder
+from attnframe.runs.folder import MARKERS, RunFolder
 
 CLAIM = """
 import sys
 from pathlib import Path
 from attnframe import UserError
-from attnframe.training.run_folder import RunFolder
+from attnframe.runs.folder import RunFolder
 print("ready", flush=True)
 sys.stdin.readline()
 try:

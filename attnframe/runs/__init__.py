@@ -1,0 +1,1 @@
+"""A run on disk: its folder, and the model that its settings make. Knows neither Lightning nor Hydra."""
