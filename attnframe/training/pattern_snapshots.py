@@ -20,7 +20,7 @@ from attnframe.data.words import without_marker
 from attnframe.model import SITES
 from attnframe.patterns import Patterns, record_patterns
 from attnframe.patterns.drawing import draw_patterns
-from attnframe.training.run_folder import RunFolder
+from attnframe.runs.folder import RunFolder
 from attnframe.training.task import TranslationTask
 
 _log = logging.getLogger(__name__)

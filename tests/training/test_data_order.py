@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from attnframe.data.batching import Batch
+from attnframe.runs.folder import RunFolder
 from attnframe.training.data_module import TranslationData
 from attnframe.training.run import _make_trainer
-from attnframe.training.run_folder import RunFolder
 
 PAIRS, EPOCHS = 1009, 5
 

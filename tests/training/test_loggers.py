@@ -8,8 +8,8 @@ import wandb
 from tiny_run import filled, metric_rows, tiny_run
 
 from attnframe import UserError
+from attnframe.runs.folder import RunFolder
 from attnframe.training.loggers import make_loggers, wandb_mode
-from attnframe.training.run_folder import RunFolder
 
 KEY = "0123456789" * 4
 
