@@ -16,6 +16,8 @@ class Alibi(Attention):
     that |i - j| is their i - j. Our `slope_base` is their 8: m_h = 2^(-slope_base·h / num_heads) for h = 1, 2, ...
     """
 
+    cacheable = True
+
     def __init__(self, d_model: int, num_heads: int, bias: bool = True, *, slope_base: float = 8.0) -> None:
         super().__init__()
         if slope_base <= 0:

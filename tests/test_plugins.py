@@ -133,3 +133,8 @@ def test_alibi_leaves_no_trace_in_a_checkpoint(build: Callable[..., Attention]) 
 def test_alibi_refuses_a_slope_base_that_is_no_slope() -> None:
     with pytest.raises(UserError, match=r"slope_base=-1\.0 must be above 0"):
         build_attention("alibi", d_model=D_MODEL, num_heads=HEADS, slope_base=-1.0)
+
+
+def test_alibi_can_be_cached(build: Callable[..., Attention]) -> None:
+    """That its cached steps are right, tests/model/test_incremental.py shows of every file here."""
+    assert build("alibi", d_model=D_MODEL, num_heads=HEADS).can_be_cached

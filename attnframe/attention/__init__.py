@@ -5,6 +5,7 @@ import pkgutil
 
 from attnframe.attention.base import Attention
 from attnframe.attention.build import build_attention, settle_backend
+from attnframe.attention.caching import KeyValueCache
 from attnframe.attention.functional import masked_softmax, merge_heads, split_heads
 from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Observer, PatternKind
@@ -17,6 +18,7 @@ for _module in pkgutil.iter_modules(__path__):
 __all__ = [
     "AttendCall",
     "Attention",
+    "KeyValueCache",
     "Mask",
     "Observer",
     "PatternKind",

@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attnframe.attention.caching import KeptTokens
 from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Observer, PatternKind
 from attnframe.backends import MaskMod, Request, Resolution, ScoreMod, resolve
@@ -25,6 +26,16 @@ class Attention(nn.Module):
     their output it leaves to `attend`, or does itself and calls `report_pattern`.
     """
 
+    cacheable: bool = False
+    """The promise that decoding may call `forward` with new tokens alone, because each key and value given to `attend`
+    depends on its own token (and its position, counted from ``mask.key_offset``), and each query's output on that
+    query (and its position, counted from ``mask.query_offset``) and on what it attends to. Every class makes it itself:
+    it is not inherited, for what a subclass changes may break it. Without it the prefix is recomputed."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.cacheable = bool(cls.__dict__.get("cacheable"))
+
     def __init__(self) -> None:
         super().__init__()
         self.site = ""
@@ -33,6 +44,7 @@ class Attention(nn.Module):
         self.attention_dropout = 0.0
         self._resolutions: dict[Request, Resolution] = {}
         self._observers: list[Observer] = []
+        self._kept: KeptTokens | None = None
 
     def __call__(
         self,
@@ -47,7 +59,10 @@ class Attention(nn.Module):
                 f"{type(self).__name__} was called with query {list(query.shape)}, key {list(key.shape)} and value "
                 f"{list(value.shape)}: all need the same batch, and key and value the same length"
             )
-        bound = (mask or Mask()).bind(query.shape[0], query.shape[1], key.shape[1], query.device)
+        mask = mask or Mask()
+        bound = mask.bind(query.shape[0], query.shape[1], mask.key_offset + key.shape[1], query.device)
+        if self._kept is not None:
+            self._kept.begin(bound)
         for observer in self._observers:
             observer.called(self)
         output: Tensor = super().__call__(query, key, value, bound)
@@ -75,9 +90,11 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "batch heads query value_dim"]:
         """softmax(score_mod(q·kᵀ·scale))·v on the module's backend; `scale` is 1/√head_dim unless given.
 
-        The one place where backend, attention dropout and recording act. `value_dim` may differ from `head_dim`;
-        `key_heads` may divide `heads`. A query that may attend to nothing gets zeros.
+        The one place where backend, attention dropout, recording and the cache of keys and values act. `value_dim` may
+        differ from `head_dim`; `key_heads` may divide `heads`. A query that may attend to nothing gets zeros.
         """
+        if self._kept is not None:
+            k, v = self._kept.completed(k, v)
         # Checked here, for a kernel without a dense mask would read past the end of the shorter one.
         if k.shape[2] != v.shape[2] or mask.shape != (q.shape[0], q.shape[2], k.shape[2]):
             raise UserError(
@@ -114,6 +131,24 @@ class Attention(nn.Module):
         for observer in self._observers:
             observer.reported(self, combine, PatternKind(kind))
 
+    def cached(self, name: str, new: Float[Tensor, "batch *rest new width"]) -> Float[Tensor, "batch *rest key width"]:
+        """`new`, made of the keys that `forward` was given, behind the same of all earlier ones: of every token so far.
+
+        For a variant that keeps something else than k and v, such as the latent of DeepSeek-AI 2024, section 2.1.2,
+        https://arxiv.org/abs/2405.04434: what it then gives to `attend` is complete, and `attend` keeps nothing. Once
+        in a forward for each `name`. Without a cache this is `new` itself.
+        """
+        if self._kept is None:
+            return new
+        whole = self._kept.extended(name, new)
+        if whole.shape[-2] != self._kept.length:
+            raise UserError(
+                f"{type(self).__name__}: with cached({name!r}, ...) there are {whole.shape[-2]} tokens in the last "
+                f"axis but one, and {self._kept.length} in the sequence; call it once in a forward, with what is made "
+                f"of its keys"
+            )
+        return whole
+
     def resolution(self, request: Request) -> Resolution:
         """The backend that runs `request`. Raises `BackendError` when the module's own choice cannot."""
         if request not in self._resolutions:
@@ -124,6 +159,10 @@ class Attention(nn.Module):
         """Fix the backend that runs each of `requests`."""
         self._resolutions.update(dict.fromkeys(requests, resolution))
 
+    def backends_used(self) -> set[str]:
+        """Names of the backends that its calls were resolved to; "own" where it never calls `attend`."""
+        return {resolution.backend.name for resolution in self._resolutions.values()} or {"own"}
+
     @contextlib.contextmanager
     def observed_by(self, observer: Observer) -> Iterator[None]:
         """Within this context `observer` sees every call."""
@@ -133,6 +172,20 @@ class Attention(nn.Module):
         finally:
             self._observers.remove(observer)
 
+    @property
+    def can_be_cached(self) -> bool:
+        """Whether it is `cacheable`, and has no other attention inside, which would need a cache of its own."""
+        return self.cacheable and not any(isinstance(child, Attention) for child in self.modules() if child is not self)
+
+    @contextlib.contextmanager
+    def keeping(self, kept: KeptTokens) -> Iterator[None]:
+        """Within this context each call is given new keys alone, and `kept` holds what it needs of the earlier ones."""
+        before, self._kept = self._kept, kept
+        try:
+            yield
+        finally:
+            self._kept = before
+
     def __getstate__(self) -> dict[str, Any]:
-        # Observers and resolved backends belong to this process; a copy finds its own.
-        return {**self.__dict__, "_observers": [], "_resolutions": {}}
+        # Observers, resolved backends and caches belong to this process; a copy finds its own.
+        return {**self.__dict__, "_observers": [], "_resolutions": {}, "_kept": None}

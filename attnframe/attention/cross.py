@@ -21,6 +21,8 @@ class Cross(Attention):
     multi-head self-attention.
     """
 
+    cacheable = True
+
     def __init__(self, d_model: int, num_heads: int, d_context: int | None = None, bias: bool = True) -> None:
         super().__init__()
         d_context = d_model if d_context is None else d_context

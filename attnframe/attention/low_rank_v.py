@@ -24,6 +24,8 @@ class LowRankV(Attention):
     `full_rank` gives each head a d_model x d_model map, `value_proj`, in the place of both.
     """
 
+    cacheable = True
+
     def __init__(
         self, d_model: int, num_heads: int, bias: bool = True, *, rank: int | None = None, full_rank: bool = False
     ) -> None:

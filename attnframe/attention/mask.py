@@ -17,6 +17,8 @@ class Mask:
     - `causal`: a query sees no key after its own position.
     - `window`: a query sees only keys at most this many positions away; None is no limit.
     - `query_offset`: position of the first query among the keys, for decoding with cached keys.
+    - `key_offset`: position of the first key that `forward` is given, and so the number of keys before it that the
+      module's cache holds; 0 without one. Lengths and `key_keep` are of all keys.
 
     True means "may attend": the opposite of the masks of `torch.nn.MultiheadAttention`. A mask has no lengths of its
     own; calling an attention module binds it to them, outside of one `bind` does.
@@ -26,6 +28,7 @@ class Mask:
     causal: bool = False
     window: int | None = None
     query_offset: int = 0
+    key_offset: int = 0
     _shape: tuple[int, int, int] | None = None
     _device: torch.device | None = None
 

@@ -19,6 +19,8 @@ class MultiHead(Attention):
     concatenation times its rows of W_O, so the note's low-rank V of head h is `value_proj` followed by `output_proj`.
     """
 
+    cacheable = True
+
     def __init__(self, d_model: int, num_heads: int, bias: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads

@@ -19,6 +19,8 @@ class SelfAttention(Attention):
     rank, is `value_proj` followed by `output_proj`, of rank at most `head_dim`.
     """
 
+    cacheable = True
+
     def __init__(self, d_model: int, bias: bool = True, *, head_dim: int | None = None) -> None:
         super().__init__()
         head_dim = d_model if head_dim is None else head_dim

@@ -19,6 +19,8 @@ class Uniform(Attention):
     token that may see the same tokens.
     """
 
+    cacheable = True
+
     def __init__(self, d_model: int, num_heads: int, d_context: int | None = None, bias: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads

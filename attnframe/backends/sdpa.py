@@ -66,7 +66,8 @@ class Sdpa(Backend):
         """(dense mask or None, is_causal): no dense mask where the structure says enough."""
         queries, keys = q.shape[2], k.shape[2]
         if mask_mod is None and mask.key_keep is None and mask.window is None:
-            if not mask.causal:
+            # From the last position on, as in cached decoding, causality hides no key.
+            if not mask.causal or mask.query_offset >= keys - 1 >= 0:
                 return None, False
             # The kernel aligns causality to the top left: with fewer queries than keys that is another mask.
             if queries == keys and mask.query_offset == 0:

@@ -38,7 +38,7 @@ FLOPs per token: forward, of a source and a target of `length` tokens each (defa
     two; matrix products only, counted on the eager backend, so a causal mask saves none.
 cache per token: elements ({FP32_BYTES} bytes each in fp32) of keys and values that a cached decoder keeps of a token:
     of the target at decoder_self, of the source at cross. The encoder runs once and keeps none. `recomputed`: a
-    variant that never calls attend has no keys and values to keep.
+    variant that does not promise to be cacheable; one such site, and decoding recomputes the prefix at all of them.
 The vocabulary comes from the data, so without vocabulary= the model is counted without embeddings and logits.
 """
 

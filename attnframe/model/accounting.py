@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnframe import discovery
-from attnframe.attention import Attention, Mask, trace_attend
+from attnframe.attention import Attention, KeyValueCache, Mask
 from attnframe.errors import UserError
 from attnframe.model.layers import Embedding, FeedForward
 from attnframe.model.seq2seq import Seq2Seq
@@ -34,8 +34,9 @@ class SiteCount:
     - `layer_flops`: of one layer's forward pass over one sequence. A multiply-add is two; matrix products only, on
       the eager backend, so that causality saves none
     - `layer_cache`: elements that a cached decoder keeps of one token, in one layer: keys and values of every
-      `attend`. Tokens are the target's for `decoder_self` and the source's for `cross`; `encoder_self` keeps 0, for
-      an encoder runs once. None for a variant that never calls `attend`: its prefix is recomputed
+      `attend`, or what the variant keeps in their place. Tokens are the target's for `decoder_self` and the source's
+      for `cross`; `encoder_self` keeps 0, for an encoder runs once. None for a variant that cannot be cached: its
+      prefix is recomputed
     """
 
     site: str
@@ -191,7 +192,7 @@ def _count_site(factory: AttentionFactory, site: str, layer: int, layers: int, l
         with torch.device("meta"):
             module = _weightless(factory).build(site, layer)
             module.eval()
-            calls = trace_attend(module, d_model=d_model, d_context=d_context)
+            kept = 0 if site == "encoder_self" else _kept_per_token(module, d_model, d_context)
             query = _zeros(length, d_model)
             context = query if d_context == d_model else _zeros(length, d_context)
             mask = Mask(causal=site == "decoder_self")
@@ -203,12 +204,6 @@ def _count_site(factory: AttentionFactory, site: str, layer: int, layers: int, l
             f"{site}: {choice.name} cannot be counted without weights, on torch's meta device: "
             f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         ) from error
-    requests = [call.request for call in calls]
-    cache = sum(request.key_heads * (request.head_dim + request.value_dim) for request in requests)
-    if site == "encoder_self":
-        kept: int | None = 0
-    else:
-        kept = cache if requests else None
     return SiteCount(
         site=site,
         variant=choice.name,
@@ -220,6 +215,19 @@ def _count_site(factory: AttentionFactory, site: str, layer: int, layers: int, l
         layer_flops=flops,
         layer_cache=kept,
     )
+
+
+def _kept_per_token(module: Attention, d_model: int, d_context: int) -> int | None:
+    """Elements that a cache holds of each of two tokens that come one after the other, None if `module` cannot."""
+    if not module.can_be_cached:
+        return None
+    cache = KeyValueCache([module])
+    with torch.no_grad(), cache.attached():
+        for step in range(2):
+            query = _zeros(1, d_model)
+            context = query if d_context == d_model else _zeros(1, d_context)
+            module(query, context, context, Mask(causal=True, query_offset=step, key_offset=step))
+    return cache.elements // 2
 
 
 def _distinct(choices: Sequence[VariantChoice]) -> list[tuple[VariantChoice, int]]:

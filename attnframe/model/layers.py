@@ -25,11 +25,12 @@ class Embedding(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("_positions", sinusoids(64, d_model), persistent=False)
 
-    def forward(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length d_model"]:
-        length, d_model = ids.shape[1], self.token.embedding_dim
+    def forward(self, ids: Int[Tensor, "batch length"], offset: int = 0) -> Float[Tensor, "batch length d_model"]:
+        """`offset` is the position of the first id in its sentence."""
+        length, d_model = offset + ids.shape[1], self.token.embedding_dim
         if length > self._positions.shape[0]:
             self._positions = sinusoids(2 * length, d_model).to(self._positions)
-        return self.dropout(self.token(ids) * math.sqrt(d_model) + self._positions[:length])
+        return self.dropout(self.token(ids) * math.sqrt(d_model) + self._positions[offset:length])
 
     _positions: Tensor
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import cast
+
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnframe.attention import Mask
+from attnframe.attention import KeyValueCache, Mask
 from attnframe.model.layers import DecoderLayer, Embedding, EncoderLayer
 from attnframe.model.sites import AttentionFactory
 
@@ -55,22 +58,40 @@ class Seq2Seq(nn.Module):
             x = layer(x, mask)
         return self.encoder_norm(x)
 
+    def new_cache(self) -> KeyValueCache | None:
+        """An empty cache for `decode`; None where an attention module of the decoder cannot be cached, or is shared."""
+        layers = [cast("DecoderLayer", layer) for layer in self.decoder]
+        growing = [layer.self_attention for layer in layers]
+        fixed = [layer.cross_attention for layer in layers]
+        modules = growing + fixed
+        able = len(set(modules)) == len(modules) and all(module.can_be_cached for module in modules)
+        return KeyValueCache(growing, fixed) if able else None
+
     def decode(
         self,
         tgt_in: Int[Tensor, "batch target"],
         memory: Float[Tensor, "batch source d_context"],
         src_keep: Bool[Tensor, "batch source"] | None,
+        cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
         """Logits of the token after each position of `tgt_in`, which begins with BOS.
 
-        Padding at the end of a target needs no mask of its own: no real position comes after it.
+        Padding at the end of a target needs no mask of its own: no real position comes after it. With a `cache`,
+        `tgt_in` holds only the tokens that come after those it has seen, with the same `memory` and `src_keep`.
         """
         batch, length = tgt_in.shape
-        x = self.tgt_embedding(tgt_in)
-        self_mask = Mask(causal=True).bind(batch, length, length, tgt_in.device)
-        cross_mask = Mask(key_keep=src_keep).bind(batch, length, memory.shape[1], tgt_in.device)
-        for layer in self.decoder:
-            x = layer(x, memory, self_mask, cross_mask)
+        seen = 0 if cache is None else cache.length
+        source = memory.shape[1]
+        x = self.tgt_embedding(tgt_in, seen)
+        self_mask = Mask(causal=True, query_offset=seen, key_offset=seen)
+        self_mask = self_mask.bind(batch, length, seen + length, tgt_in.device)
+        cross_mask = Mask(key_keep=src_keep, query_offset=seen, key_offset=source if seen else 0)
+        cross_mask = cross_mask.bind(batch, length, source, tgt_in.device)
+        with nullcontext() if cache is None else cache.attached():
+            for layer in self.decoder:
+                x = layer(x, memory[:, :0] if seen else memory, self_mask, cross_mask)
+        if cache is not None:
+            cache.length += length
         return self.decoder_norm(x) @ self.tgt_embedding.token.weight.T
 
     def forward(

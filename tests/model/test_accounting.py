@@ -143,6 +143,8 @@ def test_key_heads_that_are_shared_are_kept_once() -> None:
     class OneKeyHead(Attention):
         """One key and value head for all query heads."""
 
+        cacheable = True
+
         def __init__(self, d_model: int, num_heads: int) -> None:
             super().__init__()
             self.num_heads = num_heads
@@ -173,6 +175,43 @@ def test_a_variant_that_never_calls_attend_is_recomputed() -> None:
     assert count.sites[1].cache_bytes_per_token is None
     assert count.attention_cache_per_token is None
     assert count.sites[1].flops_per_token == 3 * 2 * D_MODEL**2
+
+
+def test_a_variant_that_does_not_promise_it_is_recomputed() -> None:
+    @register_attention("unpromised")
+    class Unpromised(Attention):
+        """softmax(X·Cᵀ)·C."""
+
+        def __init__(self, d_model: int) -> None:
+            super().__init__()
+
+        def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+            return self.attend(query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1), mask).squeeze(1)
+
+    count = count_attention(make_factory("unpromised"))
+    assert [site.cache_per_token for site in count.sites] == [0, None, None]
+
+
+def test_what_a_variant_keeps_in_the_place_of_keys_and_values_is_counted() -> None:
+    @register_attention("narrow")
+    class Narrow(Attention):
+        """Keys and values from a latent of 3 numbers, at two widths of embeddings."""
+
+        cacheable = True
+
+        def __init__(self, d_model: int, d_context: int) -> None:
+            super().__init__()
+            self.query_proj = nn.Linear(d_model, 5)
+            self.down, self.up = nn.Linear(d_context or d_model, 3), nn.Linear(3, d_model)
+
+        def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+            latent = self.cached("latent", self.down(key))
+            k, v = nn.functional.pad(latent, (0, 2)), self.up(latent)
+            return self.attend(self.query_proj(query).unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1), mask).squeeze(1)
+
+    encoder, decoder, cross = count_attention(make_factory("narrow", encoder_d_model=15)).sites
+    assert (encoder.layer_cache, decoder.layer_cache, cross.layer_cache) == (0, 3, 3)
+    assert decoder.cache_per_token == 3 * 3
 
 
 def test_a_variant_that_looks_at_numbers_is_refused_with_the_cause() -> None:

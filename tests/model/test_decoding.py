@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_translator import log_probability
 from torch import Tensor
 
 from attnframe import registry
@@ -40,6 +41,11 @@ def sources(device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
     return src.masked_fill(~keep, PAD), keep, lengths
 
 
+def words_of(model: Seq2Seq, src: Tensor, keep: Tensor | None, limit: int) -> list[list[int]]:
+    """What is said greedily of each sentence, in at most `limit` words."""
+    return [list(hypothesis.ids) for hypothesis in greedy(model, src, keep, max_lengths=[limit] * len(src))]
+
+
 SEEDS = range(5)
 
 
@@ -50,7 +56,7 @@ def model(request: pytest.FixtureRequest, variant_name: str, backend_name: str, 
 
 def test_each_word_is_the_argmax_of_a_teacher_forced_pass(model: Seq2Seq, device: torch.device) -> None:
     src, keep, lengths = sources(device)
-    for row, words in enumerate(greedy(model, src, keep, max_length=LONGEST)):
+    for row, words in enumerate(words_of(model, src, keep, LONGEST)):
         source = src[row : row + 1, : lengths[row]]
         logits = model(source, None, torch.tensor([[BOS, *words]], device=device))[0]
         logits[:, [BOS, PAD]] = -torch.inf
@@ -63,8 +69,8 @@ def test_each_word_is_the_argmax_of_a_teacher_forced_pass(model: Seq2Seq, device
 
 def test_a_batch_gives_what_each_sentence_gives_alone(model: Seq2Seq, device: torch.device) -> None:
     src, keep, lengths = sources(device)
-    together = greedy(model, src, keep, max_length=LONGEST)
-    alone = [greedy(model, src[i : i + 1, :n], None, max_length=LONGEST)[0] for i, n in enumerate(lengths)]
+    together = words_of(model, src, keep, LONGEST)
+    alone = [words_of(model, src[i : i + 1, :n], None, LONGEST)[0] for i, n in enumerate(lengths)]
     assert together == alone
 
 
@@ -76,7 +82,7 @@ def test_the_models_of_these_tests_end_at_different_lengths(device: torch.device
     for name in registry.variants():
         for seed in SEEDS:
             model = make_model(name, "auto", device, seed)
-            found = {len(words) for words in greedy(model, src, keep, max_length=LONGEST)}
+            found = {len(words) for words in words_of(model, src, keep, LONGEST)}
             lengths |= found
             mixed += len(found) > 1
     assert LONGEST in lengths
@@ -87,15 +93,38 @@ def test_the_models_of_these_tests_end_at_different_lengths(device: torch.device
 def test_max_length_cuts(device: torch.device) -> None:
     src, keep, _ = sources(device)
     model = make_model("multi_head", "auto", device, seed=0)
-    full = greedy(model, src, keep, max_length=LONGEST)
+    full = words_of(model, src, keep, LONGEST)
     for limit in (0, 1, 3):
-        assert greedy(model, src, keep, max_length=limit) == [words[:limit] for words in full]
+        assert words_of(model, src, keep, limit) == [words[:limit] for words in full]
+
+
+def test_each_sentence_has_its_own_limit(device: torch.device) -> None:
+    src, keep, _ = sources(device)
+    model = make_model("multi_head", "auto", device, seed=0)
+    full = words_of(model, src, keep, LONGEST)
+    limits = [3, 0, LONGEST, 1, 0, 5, 2]
+    found = greedy(model, src, keep, max_lengths=limits)
+    assert [list(hypothesis.ids) for hypothesis in found] == [
+        words[:limit] for words, limit in zip(full, limits, strict=True)
+    ]
+    assert (found[1].log_probability, found[1].score) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="3 limits for 7 sentences"):
+        greedy(model, src, keep, max_lengths=[1, 2, 3])
+
+
+def test_log_probability_is_that_of_the_model(model: Seq2Seq, device: torch.device) -> None:
+    src, keep, lengths = sources(device)
+    for row, found in enumerate(greedy(model, src, keep, max_lengths=[LONGEST] * len(src))):
+        ended = len(found.ids) < LONGEST
+        expected = log_probability(model, src[row, : lengths[row]], found.ids, ended=ended)
+        assert found.log_probability == pytest.approx(expected, abs=1e-10)
+        assert found.score == pytest.approx(expected / ((5 + len(found.ids) + ended) / 6), abs=1e-10)
 
 
 def test_no_sentences(device: torch.device) -> None:
     src, keep, _ = sources(device)
     model = make_model("multi_head", "auto", device, seed=0)
-    assert greedy(model, src[:0], keep[:0], max_length=LONGEST) == []
+    assert words_of(model, src[:0], keep[:0], LONGEST) == []
 
 
 def test_padding_and_bos_are_no_words(device: torch.device) -> None:
@@ -105,7 +134,7 @@ def test_padding_and_bos_are_no_words(device: torch.device) -> None:
         model.decoder_norm.weight.zero_()
         model.decoder_norm.bias.copy_(model.tgt_embedding.token.weight[PAD] + model.tgt_embedding.token.weight[BOS])
         model.tgt_embedding.token.weight[[PAD, BOS]] *= 100
-    words = {word for sentence in greedy(model, src, keep, max_length=3) for word in sentence}
+    words = {word for sentence in words_of(model, src, keep, 3) for word in sentence}
     assert words
     assert not words & {PAD, BOS, EOS}
 
@@ -113,6 +142,6 @@ def test_padding_and_bos_are_no_words(device: torch.device) -> None:
 def test_no_gradient_is_kept_and_the_mode_stays(device: torch.device) -> None:
     src, keep, _ = sources(device)
     model = make_model("multi_head", "auto", device, seed=0)
-    greedy(model, src, keep, max_length=3)
+    words_of(model, src, keep, 3)
     assert not model.training
     assert all(parameter.grad is None for parameter in model.parameters())
