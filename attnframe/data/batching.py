@@ -85,7 +85,7 @@ class TokenBatchSampler(Sampler[list[int]]):
     `lengths` are (source, target) lengths without special tokens. The size of a batch is rows x (longest source +
     longest target), padding and specials counted: EOS on the source, one of BOS and EOS on the target. Every index
     comes once an epoch. With `shuffle`, which pairs share a batch and the order of batches depend on (seed, epoch) and
-    nothing else; without, pairs go from short to long, the same each epoch.
+    nothing else; without, pairs go from short to long, the same each epoch. `begin_at` takes up an epoch in its middle.
 
     Raises UserError where one pair alone is larger than `max_tokens`.
     """
@@ -96,6 +96,7 @@ class TokenBatchSampler(Sampler[list[int]]):
         self._seed = seed
         self._shuffle = shuffle
         self._epoch = 0
+        self._begin = (0, 0)
         self._batches: list[list[int]] | None = None
         largest = max((source + target for source, target in self._lengths), default=0)
         if largest > max_tokens:
@@ -116,12 +117,18 @@ class TokenBatchSampler(Sampler[list[int]]):
             if self._shuffle:
                 self._batches = None
 
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """Leave out the first `batch` batches whenever the epoch is `epoch`; the length stays that of the whole."""
+        self._begin = (epoch, batch)
+
     def __iter__(self) -> Iterator[list[int]]:
+        epoch, done = self._begin
+        left = self._epoch_batches()[done if epoch == self._epoch else 0 :]
         # Copies, so that who edits a batch does not edit the epoch.
-        return (list(batch) for batch in self._epoch_batches())
+        return (list(batch) for batch in left)
 
     def __len__(self) -> int:
-        """Number of batches in the current epoch; it may differ from epoch to epoch."""
+        """Number of batches in the whole of the current epoch; it may differ from epoch to epoch."""
         return len(self._epoch_batches())
 
     def _epoch_batches(self) -> list[list[int]]:

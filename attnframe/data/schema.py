@@ -29,6 +29,7 @@ class SentencePair:
     """One source sentence with its translation.
 
     `id` is unique in the corpus and stable for given data settings; `tags` name the phenomena in the pair.
+    `references` are further translations of the source, beside `target`.
     """
 
     id: str
@@ -36,6 +37,7 @@ class SentencePair:
     target: str
     alignment: Alignment | None = None
     tags: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,3 +81,6 @@ def _canonical(sets: Mapping[str, Iterable[SentencePair]]) -> Iterator[str]:
             links = pair.alignment
             yield "" if links is None else f"{sorted(links.sure)}{sorted(links.possible)}"
             yield ",".join(pair.tags)
+            # Only where there are some: a corpus with one translation a sentence has one hash, whoever reads it.
+            if pair.references:
+                yield f"references{list(pair.references)}"

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from attnframe.patterns.words import over_words
+
 if TYPE_CHECKING:
     from attnframe.data.schema import Alignment, Link
 
@@ -55,18 +57,7 @@ def word_weights(
             f"(queries) on {src_pieces} source pieces (keys)"
         )
     first = 0 if reading is Reading.PREDICTS else 1
-    # Half precision would round a sum over pieces enough to change which word wins.
-    pieces = weights[..., first : first + tgt_pieces, :src_pieces].to(torch.promote_types(weights.dtype, torch.float32))
-    to_src = _membership(src_word_ids, pieces)
-    to_tgt = _membership(tgt_word_ids, pieces)
-    return (to_tgt / to_tgt.sum(0)).mT @ pieces @ to_src
-
-
-def _membership(word_ids: Sequence[int], like: Tensor) -> Tensor:
-    """[pieces, words], one where the piece belongs to the word."""
-    words = torch.tensor(word_ids, dtype=torch.long, device=like.device)
-    num_words = word_ids[-1] + 1 if word_ids else 0
-    return (words[:, None] == torch.arange(num_words, device=like.device)).to(like.dtype)
+    return over_words(weights[..., first : first + tgt_pieces, :src_pieces], tgt_word_ids, src_word_ids)
 
 
 def argmax_links(weights: Tensor) -> list[list[Link]]:

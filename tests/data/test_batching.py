@@ -108,6 +108,21 @@ def test_coming_back_to_an_epoch_gives_its_batches_again() -> None:
     assert list(sampler) == first
 
 
+def test_an_epoch_begun_in_its_middle_is_the_rest_of_it_and_the_others_are_whole() -> None:
+    sampler = TokenBatchSampler(_random_lengths(101), max_tokens=211, seed=3, shuffle=True)
+    epochs = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    for done in (0, 3, len(epochs[1])):
+        sampler.begin_at(1, done)
+        for epoch, left in enumerate((epochs[0], epochs[1][done:], epochs[2])):
+            sampler.set_epoch(epoch)
+            assert list(sampler) == left
+            assert len(sampler) == len(epochs[epoch])
+    assert len(epochs[1]) > 3
+
+
 def test_batches_are_the_same_in_another_process() -> None:
     code = (
         "from attnframe.data.batching import TokenBatchSampler as S\n"
