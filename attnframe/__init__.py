@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         split_heads,
     )
     from attnframe.patterns import record_patterns
+    from attnframe.runs.loading import load_run
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ _HOMES = {
     "Attention": "attnframe.attention",
     "Mask": "attnframe.attention",
     "build_attention": "attnframe.attention",
+    "load_run": "attnframe.runs.loading",
     "masked_softmax": "attnframe.attention",
     "merge_heads": "attnframe.attention",
     "record_patterns": "attnframe.patterns",
@@ -37,6 +39,7 @@ __all__ = [
     "Mask",
     "UserError",
     "build_attention",
+    "load_run",
     "masked_softmax",
     "merge_heads",
     "record_patterns",

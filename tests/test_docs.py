@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from attnframe.data.sources import load_corpus
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # A page shows a real run; here the same command makes one of seconds.
-SMALL = ["debug=fast", "data.train_size=500", "data.val_size=20", "data.test_size=20", "data.held_out_size=20"]
+SECONDS = {
+    "grammar": "debug=fast data.train_size=500 data.val_size=20 data.test_size=20 data.held_out_size=20",
+    "tatoeba": "debug=fast model=tiny data.val_size=20 data.test_size=20 data.path=pairs.tsv",
+    "parallel_file": "debug=fast data.val_size=20 data.test_size=20",
+    "resume": "trainer.max_steps=25",
+}
 
 
 def _blocks(page: Path, language: str) -> list[str]:
@@ -30,24 +39,49 @@ def _is_training(command: str) -> bool:
     return command.startswith("attnframe train") and "--help" not in command
 
 
+def _in_seconds(command: str) -> str:
+    """A training command made short; what the page says of the file to read stays."""
+    kind = next((kind for kind in ("tatoeba", "parallel_file", "resume") if f"={kind}" in command), "grammar")
+    kind = "resume" if "resume=" in command else kind
+    more = SECONDS[kind]
+    return f"{command} {more.replace('data.path=pairs.tsv', '') if 'data.path=' in command else more}"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with the README's own variant in plugins/."""
+    """A working folder with the README's own variant in plugins/, and the files that the pages speak of."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "plugins").mkdir()
     (folder / "plugins" / "my_idea.py").write_text(_blocks(ROOT / "README.md", "python")[0], encoding="utf-8")
+    corpus = load_corpus("grammar", train_size=600, val_size=1, test_size=1, held_out_size=1, max_length=9)
+    pairs = corpus.sets["train"]
+    lines = "".join(f"{pair.source}\t{pair.target}\n" for pair in pairs)
+    for name in ("pairs.tsv", "my_sentences.tsv"):
+        (folder / name).write_text(lines, encoding="utf-8")
+    with zipfile.ZipFile(folder / "fra-eng.zip", "w") as archive:
+        archive.writestr("fra.txt", lines)
+    (folder / "train.en").write_text("".join(f"{pair.source}\n" for pair in pairs), encoding="utf-8")
+    (folder / "train.fr").write_text("".join(f"{pair.target}\n" for pair in pairs), encoding="utf-8")
+    (folder / "english.txt").write_text("".join(f"{pair.source}\n" for pair in pairs[:20]), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    """A finished run, the `DIR` of the pages."""
+    _run(_in_seconds("attnframe train name=finished"), folder)
+    (done,) = (folder / "outputs" / "finished").glob("*/DONE")
+    return done.parent.relative_to(folder)
 
 
 def _run(command: str, folder: Path) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "ATTNFRAME_PLUGINS"}
-    name, *arguments = command.split()
-    assert name == "attnframe"
-    code = "from attnframe.cli import main; main()"
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        ["bash", "-c", command],
         cwd=folder,
         env=environment,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=400,
@@ -62,24 +96,57 @@ def test_the_pages_hold_commands() -> None:
     assert not all(map(_is_training, _commands()))
 
 
-@pytest.mark.parametrize("command", [command for command in _commands() if not _is_training(command)])
+@pytest.mark.parametrize(
+    "command", [command for command in _commands() if not _is_training(command) and "DIR" not in command]
+)
 def test_a_command_that_looks_runs_as_written(command: str, folder: Path) -> None:
     assert _run(command, folder).strip()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [command for command in _commands() if _is_training(command)])
+@pytest.mark.parametrize("command", [command for command in _commands() if "DIR" in command])
+def test_a_command_that_uses_a_run_runs(command: str, folder: Path, run: Path) -> None:
+    before = sorted((folder / run).rglob("*"))
+    if _is_training(command):
+        # Of a copy, for a run goes on once.
+        copy = folder / f"resumed_{len(list(folder.iterdir()))}"
+        shutil.copytree(folder / run, copy)
+        assert "exact_match" in _run(_in_seconds(command.replace("DIR", copy.name)), folder)
+        assert (copy / "DONE").exists()
+        return
+    printed = _run(command.replace("DIR", str(run)), folder)
+    if ">" in command:
+        assert len((folder / command.split()[-1]).read_text(encoding="utf-8").splitlines()) == 20
+    else:
+        assert printed
+    if command.startswith("attnframe eval"):
+        assert len(sorted((folder / run).rglob("*"))) > len(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", [command for command in _commands() if _is_training(command) and "DIR" not in command]
+)
 def test_a_command_that_trains_runs(command: str, folder: Path) -> None:
     before = set(folder.glob("outputs/**/DONE"))
-    _run(" ".join([command, *SMALL]), folder)
+    _run(_in_seconds(command), folder)
     assert set(folder.glob("outputs/**/DONE")) > before
 
 
-def test_python_in_the_readme_runs(folder: Path) -> None:
-    for index, block in enumerate(_blocks(ROOT / "README.md", "python")[1:]):
-        script = folder / f"block_{index}.py"
-        script.write_text(block, encoding="utf-8")
-        subprocess.run([sys.executable, "-W", "error", script.name], cwd=folder, check=True, timeout=60)
+PYTHON = [
+    pytest.param(block, marks=pytest.mark.slow if "load_run" in block else ())
+    for page in PAGES
+    # The first block of the README is a plugin, tried by the commands.
+    for block in _blocks(page, "python")[1 if page.name == "README.md" else 0 :]
+]
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_in_the_pages_runs(block: str, folder: Path, request: pytest.FixtureRequest) -> None:
+    if "load_run" in block:
+        request.getfixturevalue("run")
+    (folder / "block.py").write_text(block, encoding="utf-8")
+    subprocess.run([sys.executable, "-W", "error", "block.py"], cwd=folder, check=True, timeout=60)
 
 
 def test_links_inside_the_project_lead_somewhere() -> None:

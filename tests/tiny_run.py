@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from attnframe.cli import composition, settings
 from attnframe.runs import building
 from attnframe.training.data_module import TranslationData
-from attnframe.training.run import run
+from attnframe.training.run import resume, run
 
 SMALL = (
     "debug=fast",
@@ -41,14 +44,30 @@ def tiny_data(*overrides: str) -> TranslationData:
 
 def tiny_run(path: Path, *overrides: str) -> dict[str, Any]:
     """Train in the folder `path`; the results."""
+    with surroundings(path):
+        chosen = tiny_settings(*overrides)
+        return run(chosen, path, building.attention_factory(chosen))
+
+
+def tiny_resume(path: Path, **limits: Any) -> dict[str, Any]:
+    """Go on with the run in `path`, with other limits if some are given; the results."""
+    with surroundings(path):
+        chosen = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["settings"]
+        chosen["trainer"] |= limits
+        attention = building.attention_factory(chosen)
+        return resume(chosen, path, attention, limits=limits, going_on=lambda step: None)
+
+
+@contextmanager
+def surroundings(path: Path) -> Iterator[None]:
+    """The folder, home and environment of someone without plugins, settings or credentials."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path.parent)
         patch.setenv("ATTNFRAME_PLUGINS", "")
         patch.setenv("HOME", str(path.parent))
         for name in ("ATTNFRAME_LAUNCH", "HYDRA_FULL_ERROR", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
             patch.setenv(name, "0")
-        chosen = tiny_settings(*overrides)
-        return run(chosen, path, building.attention_factory(chosen))
+        yield
 
 
 def metric_rows(path: Path) -> list[dict[str, str]]:

@@ -13,6 +13,8 @@ from attnframe.errors import UserError, did_you_mean
 
 COMMANDS = {
     "train": "train a model and score it; with -m a sweep",
+    "eval": "score a finished run again: other data, another search",
+    "translate": "translate sentences with a finished run",
     "describe": "parameters, FLOPs and cache, per head, layer and model",
     "list": "what can be chosen: variants, backends, models, data, ...",
     "backends": "which backend can run which variant here, and why not",

@@ -51,7 +51,13 @@ def prepare() -> None:
     _refuse_shadowed_variants()
     store = ConfigStore.instance()
     store.store(name="train_schema", node=schema.TrainSchema)
+    store.store(name="eval_schema", node=schema.EvalSchema)
+    store.store(name="translate_schema", node=schema.TranslateSchema)
+    store.store(group="decoding", name="greedy_schema", node=schema.GreedySchema)
+    store.store(group="decoding", name="beam_schema", node=schema.BeamSchema)
     store.store(group="data", name="grammar_schema", node=schema.GrammarSchema)
+    store.store(group="data", name="parallel_file_schema", node=schema.ParallelFileSchema)
+    store.store(group="data", name="tatoeba_schema", node=schema.TatoebaSchema)
     for variant in registry.variants().values():
         store.store(group="attention", name=variant.name, node=variant.schema())
     for name in (AUTO, *backends()):
@@ -63,11 +69,11 @@ def prepare() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
-def compose_config(overrides: list[str]) -> DictConfig:
-    """The config of a run, for commands that only look at it."""
+def compose_config(overrides: list[str], primary: str = PRIMARY) -> DictConfig:
+    """The config of a command, by default that of a run, without Hydra's launcher."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base=VERSION_BASE, job_name="attnframe"):
-        return compose(PRIMARY, overrides=overrides)
+        return compose(primary, overrides=overrides)
 
 
 def group_names() -> list[str]:

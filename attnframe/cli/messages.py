@@ -16,8 +16,8 @@ from attnframe.errors import UserError, did_you_mean
 from attnframe.model import SITES
 
 
-def sentence(error: Exception, overrides: list[str]) -> str:
-    """What the user did wrong and what to write instead."""
+def sentence(error: Exception, overrides: list[str], primary: str = composition.PRIMARY) -> str:
+    """What the user did wrong and what to write instead. `primary` is the config that was composed."""
     if isinstance(error, MissingConfigException):
         return _missing_config(error, overrides)
     if isinstance(error, OverrideParseException):
@@ -26,11 +26,11 @@ def sentence(error: Exception, overrides: list[str]) -> str:
     cause = error.__cause__
     if match := re.match(r"Could not override '([^']+)'", text):
         place = match[1]
-        return _unknown_group(place) if "default list" in text else _unknown_key(place, overrides)
+        return _unknown_group(place) if "default list" in text else _unknown_key(place, overrides, primary)
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         value = next((item for item in overrides if item.lstrip("+").startswith(f"{cause.full_key}=")), cause.full_key)
         reason = (cause.msg or str(cause)).partition("\n")[0]
-        return f"{value}: {_type_problem(str(cause.full_key), overrides) or reason}"
+        return f"{value}: {_type_problem(str(cause.full_key), overrides, primary) or reason}"
     if isinstance(error, OmegaConfBaseException):
         return text.partition("\n")[0]
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line)
@@ -60,14 +60,14 @@ def _unknown_group(place: str) -> str:
     return f"{place}: there is no config group {group!r}: {did_you_mean(group, composition.group_names())}"
 
 
-def _unknown_key(place: str, overrides: list[str]) -> str:
+def _unknown_key(place: str, overrides: list[str], primary: str) -> str:
     parent, _, key = place.rpartition(".")
     if parent in SITES:
         return (
             f"{place}: the site {parent} takes the whole of `attention`; choose its own variant first, for example "
             f"attention@{parent}=low_rank_v {place}=..."
         )
-    config = _chosen_config(overrides)
+    config = _chosen_config(overrides, primary)
     node = OmegaConf.select(config, parent) if parent else config
     while parent and not isinstance(node, DictConfig):
         # The first unknown word on the way is the one to name.
@@ -77,7 +77,7 @@ def _unknown_key(place: str, overrides: list[str]) -> str:
     return f"{place}: {parent or 'the config'} has no {key!r}: {did_you_mean(key, known)}"
 
 
-def _chosen_config(overrides: list[str]) -> DictConfig:
+def _chosen_config(overrides: list[str], primary: str) -> DictConfig:
     """The config with only the groups that the command line chooses: the legal names beside a misspelt one."""
     groups = {*composition.group_names()}
     chosen = []
@@ -86,13 +86,13 @@ def _chosen_config(overrides: list[str]) -> DictConfig:
             override = OverridesParser.create().parse_override(item)
             if override.key_or_group in groups and not override.is_sweep_override():
                 chosen.append(item)
-    return composition.compose_config(chosen)
+    return composition.compose_config(chosen, primary)
 
 
-def _type_problem(full_key: str, overrides: list[str]) -> str | None:
+def _type_problem(full_key: str, overrides: list[str], primary: str) -> str | None:
     parent, _, key = full_key.rpartition(".")
     if parent == "attention" or parent in SITES:
-        name = OmegaConf.select(_chosen_config(overrides), f"{parent}.name")
+        name = OmegaConf.select(_chosen_config(overrides, primary), f"{parent}.name")
         option = next((o for o in registry.variants()[name].options if o.name == key), None) if name else None
         if option is not None:
             return f"{name}'s option {key} is {option.type_name} (default {option.default})"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from attnframe.errors import UserError
@@ -21,12 +22,36 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     if sys.stdout.isatty():
         _print_rich(columns, rows)
     else:
-        _write("".join("\t".join(map(_cell, row)) + "\n" for row in [columns, *rows]))
+        write("".join("\t".join(map(_cell, row)) + "\n" for row in [columns, *rows]))
 
 
 def print_json(value: Any) -> None:
     """`value` as indented JSON; what JSON cannot hold is written as text."""
-    _write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write(text: str) -> None:
+    """`text` to standard output at once; a reader that has gone away is no error."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        # Formulas hold √ and Σ, which not every terminal can show.
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python must not complain either when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[[int], None]]:
+    """A line on the terminal's standard error that counts `what`; call the yielded function with each new number."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(f"{{task.completed:.0f}} {what}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda number: progress.advance(task, number)
 
 
 def override_value(value: Any) -> str:
@@ -92,14 +117,3 @@ def _cell(value: Any) -> str:
         return f"{value:,.1f}"
     # A cell is one field of one line, whatever is in it.
     return " ".join(str(value).split())
-
-
-def _write(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        # Formulas hold √ and Σ, which not every terminal can show.
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python must not complain either when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

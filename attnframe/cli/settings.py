@@ -23,13 +23,13 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise UserError(str(error).partition("\n")[0]) from error
     assert isinstance(container, dict)
     plain = {str(key): value for key, value in container.items()}
-    _refuse_unknown(plain, TrainSchema)
+    refuse_unknown(plain, TrainSchema)
     check_name(plain["name"])
     plain["trainer"] = trainer_arguments(plain["trainer"])
     return plain
 
 
-def _refuse_unknown(node: dict[str, Any], schema: type, place: str = "") -> None:
+def refuse_unknown(node: dict[str, Any], schema: type, place: str = "") -> None:
     """Refuse keys that a `+` on the command line has brought in past Hydra's own check."""
     types = typing.get_type_hints(schema)
     for key, value in node.items():
@@ -37,7 +37,7 @@ def _refuse_unknown(node: dict[str, Any], schema: type, place: str = "") -> None
             owner = place.rstrip(".") or "the config"
             raise UserError(f"{place}{key}: {owner} has no {key!r}: {did_you_mean(key, types)}")
         if dataclasses.is_dataclass(types[key]) and isinstance(types[key], type) and isinstance(value, dict):
-            _refuse_unknown(value, types[key], f"{place}{key}.")
+            refuse_unknown(value, types[key], f"{place}{key}.")
 
 
 def check_name(name: str) -> None:

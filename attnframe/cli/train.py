@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,16 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from attnframe import discovery
-from attnframe.cli import composition, messages, settings
+from attnframe.cli import composition, messages, resume, settings
+from attnframe.cli.run_results import print_results
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
 from attnframe.runs import building
+from attnframe.runs.decoding import Decoding
 
 USAGE = """attnframe train [OVERRIDE ...]       train, validate, test; everything lands in one run folder
 attnframe train -m [OVERRIDE ...]    a sweep: one run for each combination of comma-separated values
+attnframe train resume=DIR           go on with a run that was stopped, in its folder and with its config
 
   attnframe train                                             multi-head attention on the embedded data
   attnframe train attention=low_rank_v attention.rank=4       another variant with an option of its own
@@ -33,6 +34,7 @@ attnframe train -m [OVERRIDE ...]    a sweep: one run for each combination of co
   attnframe train model=small trainer.max_epochs=20           a larger model, for 20 passes over the data
   attnframe train trainer.max_time=00:00:10:00 scheduler=inverse_square_root    ten minutes
   attnframe train -m attention=self,multi_head,low_rank_v seed=1,2,3
+  attnframe train resume=outputs/grammar-multi_head/TIME trainer.max_steps=5000    to a later end than before
   attnframe train --cfg job --resolve                         print the config and stop
 
 --help lists every config group and option; `attnframe list GROUP` explains one.
@@ -47,6 +49,8 @@ def main(arguments: list[str]) -> int:
     if arguments == ["-h"]:
         print(USAGE, end="")
         return 0
+    if resume.is_asked_for(arguments):
+        return resume.main(arguments)
     composition.prepare()
     overrides = [item for item in arguments if not item.startswith("-")]
     try:
@@ -71,6 +75,7 @@ def _check(config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:
         )
     attention = building.attention_factory(plain)
     building.try_attention(attention)
+    Decoding.of(plain["decoding"])
     return plain, attention
 
 
@@ -115,32 +120,10 @@ def _run(config: DictConfig) -> float | None:
     # Here and not above: Lightning takes seconds to import, which a misspelt option must not cost.
     from attnframe.training.run import run
 
-    results = run(plain, folder, attention)
-    _print_results(results, folder)
+    with resume.advising(folder):
+        results = run(plain, folder, attention)
+    print_results(results, folder)
     return float(results["val/loss"])
-
-
-def _print_results(results: dict[str, Any], folder: Path) -> None:
-    from attnframe.cli.output import print_table
-
-    sets = ["test", *(key.split("/")[1] for key in results if re.fullmatch(r"test/[^/]+/chrf", key))]
-    measures = ("exact_match", "bleu", "chrf", "loss", "aer", "aer_mean_heads", "aer_diagonal", "aer_perfect")
-    rows = []
-    for name in sets:
-        prefix = "test/" if name == "test" else f"test/{name}/"
-        rows.append([name, *(_number(results.get(prefix + measure)) for measure in measures)])
-    print_table(["set", *measures], rows)
-    if not math.isfinite(results["val/loss"]):
-        print("the loss is not a finite number: lower optimizer.lr or look at metrics.csv", file=sys.stderr)
-    print(
-        f"trained {results['train/steps']} steps in {results['train/seconds']:.0f} s, "
-        f"{results['train/tokens_per_second']:.0f} target tokens/s, backend {results['backend']}"
-    )
-    print(f"patterns: {os.path.relpath(folder / 'patterns')}", flush=True)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def _report(failures: list[Exception]) -> int:

@@ -1,4 +1,4 @@
-"""The folder of one run: claimed by exactly one process, and closed by exactly one marker."""
+"""The folder of one run: written by one process at a time, and closed by exactly one marker."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import csv
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from attnframe.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +34,7 @@ class RunFolder:
         self.patterns = path / "patterns"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
         self.best_checkpoint = self.checkpoints / "best.ckpt"
+        self.next_best_checkpoint = self.checkpoints / "next_best.ckpt"
         self.metrics = path / "metrics.csv"
         self.manifest = path / "manifest.json"
 
@@ -37,6 +46,37 @@ class RunFolder:
         except FileExistsError:
             raise UserError(f"{self.path} already holds a run: choose another hydra.run.dir") from None
         self.checkpoints.mkdir(exist_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from running in the folder; the system lets go however this process ends.
+
+        Raises `UserError` when another one holds it. Where the platform or the file system knows no locks, there is
+        none.
+        """
+        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    raise UserError(f"{self.path} is still being run by {file.read() or 'another process'}") from None
+                except OSError as error:
+                    _log.info("%s cannot be locked: %s", self.path, error)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+    @property
+    def markers(self) -> list[str]:
+        """The markers that are there: one when the run has ended, none when it is running or was killed."""
+        return [marker for marker in MARKERS if (self.path / marker).exists()]
+
+    def reopen(self) -> None:
+        """Take back how the run ended: it goes on."""
+        for name in (*MARKERS, "error.txt"):
+            (self.path / name).unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """What ran: versions, data, parameters, backends."""
@@ -51,10 +91,21 @@ class RunFolder:
 
     def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A tab-separated file with a header row; tabs and line breaks inside a field become spaces."""
-        with (self.path / name).open("w", encoding="utf-8", newline="") as file:
+        partial = self.path / f".{name}.partial"
+        with partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
             writer.writerow(header)
             writer.writerows([" ".join(field.split()) for field in row] for row in rows)
+        partial.replace(self.path / name)
+
+    def keep_lines(self, name: str, count: int) -> int:
+        """Cut a text file after its first `count` lines; how many it now has."""
+        partial = self.path / f".{name}.partial"
+        with (self.path / name).open(encoding="utf-8", newline="") as file:
+            lines = file.readlines()[:count]
+        partial.write_text("".join(lines), encoding="utf-8", newline="")
+        partial.replace(self.path / name)
+        return len(lines)
 
     def close(self, marker: str, text: str = "") -> None:
         """Write the marker file, the last one of a run; `text` goes to error.txt first."""

@@ -3,48 +3,80 @@
 from __future__ import annotations
 
 import math
-import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 
 from attnframe.runs.folder import RunFolder
+from attnframe.training.place import Place
 from attnframe.training.task import TranslationTask
 
 
 class Checkpoints(L.Callback):
-    """`last.ckpt` at each validation and after the last step, `best.ckpt` at the lowest validation loss.
+    """`last.ckpt` after each validation, at a stop and after the last step; `best.ckpt` at the lowest validation loss.
 
-    Unlike Lightning's ModelCheckpoint it also sees the validation after the last step, which is made outside of `fit`.
+    Both tell the same history whenever the run is killed: a new best state is written beside `best.ckpt` and takes its
+    place once `last.ckpt` knows of it. `last.ckpt` is written between two whole steps and when every callback has seen
+    the validation, so this must be the last callback. `untimed` is entered while writing.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, place: Place, untimed: Callable[[], AbstractContextManager[None]]) -> None:
+        self._last, self._best = folder.last_checkpoint, folder.best_checkpoint
+        self._next_best = folder.next_best_checkpoint
+        self._place = place
+        self._untimed = untimed
+        self._due = False
         self.best_loss = math.inf
-        self.best_step = 0
+        self.best_step = -1
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Write `last.ckpt`, and make `best.ckpt` the best state that it knows of."""
+        with self._untimed():
+            _write(trainer, self._last)
+            if self._next_best.exists():
+                self._next_best.replace(self._best)
+        self._due = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._next_best.exists():
+            # Left by a kill: either `last.ckpt` knows of it already, or the run goes on from before it.
+            if torch.load(self._next_best, weights_only=True, map_location="cpu")["global_step"] == self.best_step:
+                self._next_best.replace(self._best)
+            else:
+                self._next_best.unlink()
+
+    def on_train_batch_start(self, trainer: L.Trainer, *arguments: Any) -> None:
+        if self._due and self._place.is_whole:
+            self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TranslationTask)
         if trainer.sanity_checking:
             return
         loss = pl_module.val_scores["val/loss"]
-        best = loss < self.best_loss
-        if best:
-            self.best_loss, self.best_step = loss, pl_module.global_step
-        if trainer.state.fn == "fit":
-            trainer.save_checkpoint(self._folder.last_checkpoint)
-        if best or not self._folder.best_checkpoint.exists():
-            # A loss that is NaN from the start is never best, but a run has a best checkpoint all the same.
-            # In two moves: a full disk or a kill in the middle must not cost the best state so far.
-            partial = self._folder.best_checkpoint.with_suffix(".partial")
-            shutil.copyfile(self._folder.last_checkpoint, partial)
-            partial.replace(self._folder.best_checkpoint)
+        # A loss that is NaN from the start is never best, but a run has a best checkpoint all the same.
+        if loss < self.best_loss or self.best_step < 0:
+            self.best_loss, self.best_step = min(self.best_loss, loss), pl_module.global_step
+            with self._untimed():
+                _write(trainer, self._next_best)
+        self._due = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.save_checkpoint(self._folder.last_checkpoint)
+        self.save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_loss": self.best_loss, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_loss, self.best_step = state_dict["best_loss"], state_dict["best_step"]
+
+
+def _write(trainer: L.Trainer, file: Path) -> None:
+    """In two moves: a full disk or a kill in the middle must not cost the state that was there before."""
+    partial = file.with_suffix(".partial")
+    trainer.save_checkpoint(partial)
+    partial.replace(file)

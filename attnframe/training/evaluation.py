@@ -11,9 +11,9 @@ from torch import Tensor
 
 from attnframe.data.batching import Batch
 from attnframe.data.schema import SentencePair
-from attnframe.data.tokenizer import PAD, Tokenizer
+from attnframe.data.tokenizer import PAD, Tokenizer, unknown_words
 from attnframe.data.words import split_words
-from attnframe.model import Seq2Seq, greedy
+from attnframe.model import Seq2Seq
 from attnframe.patterns import record_patterns
 from attnframe.patterns.alignment import (
     AlignmentScore,
@@ -23,6 +23,7 @@ from attnframe.patterns.alignment import (
     diagonal_links,
     perfect_links,
 )
+from attnframe.runs.decoding import GREEDY, Decoding
 from attnframe.training.optimization import token_losses
 from attnframe.training.text_scores import Translation, split_scores, text_scores
 
@@ -38,8 +39,16 @@ class AlignmentChoice:
 class Evaluation:
     """Counts up one set. Feed it every batch once, then ask for `scores`."""
 
-    def __init__(self, model: Seq2Seq, pairs: Sequence[SentencePair], src: Tokenizer, tgt: Tokenizer) -> None:
+    def __init__(
+        self,
+        model: Seq2Seq,
+        pairs: Sequence[SentencePair],
+        src: Tokenizer,
+        tgt: Tokenizer,
+        decoding: Decoding = GREEDY,
+    ) -> None:
         self._model = model
+        self._decoding = decoding
         self._pairs = pairs
         self._src, self._tgt = src, tgt
         self._nll = 0.0
@@ -51,7 +60,7 @@ class Evaluation:
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
-        """Evaluate one batch: teacher-forced with cross-attention recorded, then greedily decoded."""
+        """Evaluate one batch: teacher-forced with cross-attention recorded, then decoded."""
         with record_patterns(self._model, sites=("cross",)) as patterns:
             logits = self._model(batch.src, batch.src_keep, batch.tgt_in)
         _, nll = token_losses(logits, batch.tgt_out, label_smoothing=0.0)
@@ -62,11 +71,9 @@ class Evaluation:
         self._correct += int(((logits.argmax(dim=-1) == batch.tgt_out) & keep).sum())
         indices = batch.indices.tolist()
         self._add_alignments(indices, patterns.layers("cross"))
-        # A limit for each sentence, so that its translation does not depend on the batch that it is in.
-        limits = (2 * batch.src_keep.sum(dim=1) + 10).tolist()
-        output = greedy(self._model, batch.src, batch.src_keep, max_length=max(limits))
-        for index, ids, limit in zip(indices, output, limits, strict=True):
-            self._hypotheses[index] = self._tgt.decode(ids[:limit])
+        found = self._decoding(self._model, batch.src, batch.src_keep)
+        for index, hypotheses in zip(indices, found, strict=True):
+            self._hypotheses[index] = self._tgt.decode(hypotheses[0].ids)
 
     def _add_alignments(self, indices: list[int], layers: list[Tensor]) -> None:
         # Weights of a model that has diverged choose no word; its AER is NaN, as its loss is.
@@ -84,23 +91,32 @@ class Evaluation:
 
     def translations(self) -> list[Translation]:
         """Every pair that was fed in, in the set's order."""
-        return [Translation(self._pairs[index], self._hypotheses[index]) for index in sorted(self._hypotheses)]
+        return [
+            Translation.judged(self._pairs[index], self._hypotheses[index], self._tgt)
+            for index in sorted(self._hypotheses)
+        ]
 
     def scores(self, choice: AlignmentChoice | None = None, *, split: bool = False) -> dict[str, float]:
         """`loss` (nats per target token, no smoothing), `token_accuracy`, text scores and, with gold links, the AERs.
 
         `choice` names the heads to read; without one those are read that are best on this very set. `split` adds
-        exact match by length and by phenomenon.
+        exact match by length and by phenomenon, and how many words of the sources and of the (first) references have a
+        piece outside the vocabulary.
         """
         translations = self.translations()
         scores = {
             "loss": self._nll / self._tokens,
             "token_accuracy": self._correct / self._tokens,
-            **text_scores(translations),
+            **text_scores(translations, lowercase=self._tgt.lowercase),
         }
         if self._alignment:
             scores |= self._alignment_scores(choice or self.choose(), translations)
-        return scores | split_scores(translations) if split else scores
+        if split:
+            scores |= split_scores(translations)
+            pairs = [translation.pair for translation in translations]
+            scores["unknown_src_words"] = sum(len(unknown_words(self._src, pair.source)) for pair in pairs)
+            scores["unknown_tgt_words"] = sum(len(unknown_words(self._tgt, pair.target)) for pair in pairs)
+        return scores
 
     def choose(self) -> AlignmentChoice:
         """The head and the mean of heads with the lowest AER here."""

@@ -8,6 +8,9 @@ from typing import Any
 
 import lightning as L
 
+from attnframe.training.checkpoints import Checkpoints
+from attnframe.training.place import Place
+
 
 class Interrupted(KeyboardInterrupt):
     """The run was stopped from outside after `step` steps, or, with None, wherever it was.
@@ -20,11 +23,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption(L.Callback):
-    """Turns the first signal into a stop after the current step, or batch of an evaluation. A second stops at once."""
+    """Turns the first signal into a stop after the current step or batch of a final evaluation; a second stops at once.
 
-    def __init__(self) -> None:
+    The stop comes at the start of the next batch: by then a validation that belongs to the step has been made, and none
+    is made that would not have been without the stop.
+    """
+
+    def __init__(self, place: Place, checkpoints: Checkpoints) -> None:
         self.requested = False
-        self._step = 0
+        self._place = place
+        self._checkpoints = checkpoints
         self._before: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -42,23 +50,19 @@ class Interruption(L.Callback):
     def on_test_start(self, *arguments: Any) -> None:
         self._install()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._step = trainer.global_step
-        if self.requested:
-            trainer.should_stop = True
-            # Lightning goes on to a least number of steps unless told that this is the end.
-            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
+    def on_train_batch_start(self, trainer: L.Trainer, *arguments: Any) -> None:
+        if self.requested and self._place.is_whole:
+            if self._place.step:
+                self._checkpoints.save(trainer)
+            raise Interrupted(self._place.step)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
-        # Validations of the training go on to their end: the stop comes at the next step.
         if self.requested and trainer.state.fn != "fit":
-            raise Interrupted(self._step)
+            raise Interrupted(self._place.step)
 
     def on_test_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
         if self.requested:
-            raise Interrupted(self._step)
+            raise Interrupted(self._place.step)
 
     def restore(self) -> None:
         """Put the handlers back that were there before."""

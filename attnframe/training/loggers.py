@@ -8,6 +8,7 @@ import netrc
 import os
 import urllib.parse
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import wandb
@@ -22,10 +23,22 @@ _CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
 _log = logging.getLogger(__name__)
 
 
-def make_loggers(
-    settings: Mapping[str, Mapping[str, Any] | None], folder: RunFolder, *, name: str, config: Mapping[str, Any]
-) -> list[Logger]:
-    """The loggers that are keys of `settings`; `config` is stored with the run by those that can.
+@dataclass(frozen=True)
+class LoggedRun:
+    """What loggers know of a run. `config` is stored by those that can.
+
+    `part` counts how often the run has gone on after a stop, and `wandb_id` is what it was called at W&B before.
+    """
+
+    folder: RunFolder
+    name: str
+    config: Mapping[str, Any]
+    part: int = 0
+    wandb_id: str | None = None
+
+
+def make_loggers(settings: Mapping[str, Mapping[str, Any] | None], run: LoggedRun) -> list[Logger]:
+    """The loggers that are keys of `settings`.
 
     Raises `UserError` for an unknown logger or one whose package is not installed.
     """
@@ -33,7 +46,7 @@ def make_loggers(
     for key in settings:
         if key not in makers:
             raise UserError(f"logger={key}: there is no such logger; {did_you_mean(key, [*makers, 'none'])}")
-    return [makers[key](folder, name, config, **(options or {})) for key, options in settings.items()]
+    return [makers[key](run, **(options or {})) for key, options in settings.items()]
 
 
 def finish_wandb(*, exit_code: int) -> None:
@@ -60,20 +73,19 @@ def _has_credentials() -> bool:
     return any(stored.authenticators(name) for name in (_CLOUD if host in _CLOUD else (host,)))
 
 
-def _csv(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Logger:
-    return CSVLogger(folder.path, name="csv", version="")
+def _csv(run: LoggedRun) -> Logger:
+    # A part of its own for each stop: the logger empties a folder that it finds.
+    return CSVLogger(run.folder.path, name="csv", version=f"part_{run.part}" if run.part else "")
 
 
-def _tensorboard(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Logger:
+def _tensorboard(run: LoggedRun) -> Logger:
     if importlib.util.find_spec("tensorboard") is None:
         raise UserError("logger=tensorboard needs the tensorboard package: pip install 'attnframe[tensorboard]'")
-    return TensorBoardLogger(folder.path, name="tensorboard", version="")
+    return TensorBoardLogger(run.folder.path, name="tensorboard", version="")
 
 
 def _wandb(
-    folder: RunFolder,
-    name: str,
-    config: Mapping[str, Any],
+    run: LoggedRun,
     *,
     project: str,
     entity: str | None,
@@ -83,21 +95,25 @@ def _wandb(
     def start(mode: str) -> Logger:
         # Started here and now, so that a failure while building is recorded in it; and not by WandbLogger, which
         # passes a setting that W&B warns of. None on every process but the first.
-        run = rank_zero_only(wandb.init)(
-            name=name,
-            dir=folder.path,
+        started = rank_zero_only(wandb.init)(
+            name=run.name,
+            id=run.wandb_id,
+            # Offline there is nothing to append to: the same id makes a second file.
+            resume="allow" if run.wandb_id and mode == "online" else None,
+            allow_val_change=run.wandb_id is not None,
+            dir=run.folder.path,
             project=project,
             entity=entity,
             group=group,
             tags=tags,
             mode=mode,  # type: ignore[arg-type]  # whatever WANDB_MODE says: W&B checks it
-            config=dict(config),
+            config=dict(run.config),
             settings=wandb.Settings(console="off", silent=True, init_timeout=30),
         )
-        if run is not None:
-            run.define_metric("trainer/global_step")
-            run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        return WandbLogger(experiment=run, save_dir=folder.path)
+        if started is not None:
+            started.define_metric("trainer/global_step")
+            started.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return WandbLogger(experiment=started, save_dir=run.folder.path)
 
     try:
         return start(wandb_mode())

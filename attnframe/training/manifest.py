@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 
 from attnframe import discovery
 from attnframe.attention import Attention, settle_backend
@@ -18,7 +19,10 @@ from attnframe.backends import dtype_of
 from attnframe.model import AttentionFactory, Seq2Seq
 from attnframe.training.data_module import TranslationData
 
-_PACKAGES = ("attnframe", "torch", "lightning", "hydra-core", "omegaconf", "wandb", "sacrebleu")
+_PACKAGES = ("attnframe", "torch", "lightning", "hydra-core", "omegaconf", "wandb", "sacrebleu", "tokenizers")
+
+# What may be different when a run goes on.
+_SURROUNDINGS = ("versions", "git", "platform", "device", "precision", "threads", "backends", "plugins")
 
 
 def settle_backends(model: Seq2Seq, attention: AttentionFactory, trainer: L.Trainer) -> dict[str, dict[str, Any]]:
@@ -49,10 +53,9 @@ def make_manifest(
     model: Seq2Seq,
     trainer: L.Trainer,
     backends: Mapping[str, Any],
-    loggers: Sequence[Logger],
 ) -> dict[str, Any]:
     """Everything needed to know what ran, as plain JSON data."""
-    wandb_ids = [logger.experiment.id for logger in loggers if isinstance(logger, WandbLogger)]
+    wandb_ids = [logger.experiment.id for logger in trainer.loggers if isinstance(logger, WandbLogger)]
     return {
         "name": settings["name"],
         "seed": settings["seed"],
@@ -74,6 +77,30 @@ def make_manifest(
         "backends": dict(backends),
         "plugins": discovery.loaded_plugins(),
         "wandb_id": wandb_ids[0] if wandb_ids else None,
+    }
+
+
+def resumed_manifest(
+    first: Mapping[str, Any], now: Mapping[str, Any], *, step: int, limits: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The manifest `first` of a run that goes on after `step` steps, as `now` says, with one more entry in `resumed`.
+
+    What ran at first stays; the entry has the new `limits` and what is different `now`.
+    """
+    changed = {key: now[key] for key in _SURROUNDINGS if key != "versions" and now[key] != first[key]}
+    versions = {name: text for name, text in now["versions"].items() if text != first["versions"].get(name)}
+    entry = {
+        "step": step,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "limits": dict(limits),
+        **changed,
+        **({"versions": versions} if versions else {}),
+    }
+    return {
+        **first,
+        "settings": now["settings"],
+        "wandb_id": first["wandb_id"] or now["wandb_id"],
+        "resumed": [*first.get("resumed", []), entry],
     }
 
 

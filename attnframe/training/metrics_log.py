@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -39,17 +40,20 @@ _SOLVED = 0.95
 class MetricsLog(L.Callback):
     """A row every `every` steps (50 at most) and at each validation, written through at once.
 
-    Steps count finished optimizer steps; seconds are those since the first one began; tokens are target tokens.
-    `steps_to_95` is the first validated step with an exact match of at least 0.95.
+    Steps count finished optimizer steps; seconds are those since the first one began, without the time between a stop
+    and going on; tokens are target tokens. `steps_to_95` is the first validated step with an exact match of at least
+    0.95. A run that goes on forgets the rows that its checkpoint has not seen, and appends to the others.
     """
 
     def __init__(self, folder: RunFolder, *, every: int) -> None:
         self._folder = folder
         self._every = max(1, min(every, _EVERY))
-        self._started = 0.0
+        self._rows = 0
+        self._epoch = 0
+        self._elapsed = self._started = 0.0
         self.seconds = 0.0
         self._tokens = self._window_tokens = 0
-        self._window_start = self._outside = 0.0
+        self._window_seconds = self._window_start = self._outside = 0.0
         self._logged_step = 0
         self.validated_step = -1
         self.steps_to_95: int | None = None
@@ -59,16 +63,37 @@ class MetricsLog(L.Callback):
         """Target tokens trained on per second of training, validations and pattern drawing left out."""
         return self._tokens / max(self.seconds, 1e-9)
 
+    @contextmanager
+    def untimed(self) -> Iterator[None]:
+        """What happens inside is no training time."""
+        begun = time.perf_counter()
+        yield
+        self._window_start += time.perf_counter() - begun
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Here and not at the start of training, which never comes where there is nothing left to train.
+        if self._rows and self._folder.metrics.exists():
+            self._rows = self._folder.keep_lines(self._folder.metrics.name, 1 + self._rows) - 1
+        else:
+            self._rows = 0
+            with self._folder.metrics.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerow(COLUMNS)
+        self._start_clock()
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._started = self._window_start = time.perf_counter()
-        with self._folder.metrics.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow(COLUMNS)
+        self._start_clock()
+
+    def _start_clock(self) -> None:
+        now = time.perf_counter()
+        self._started, self._window_start = now - self._elapsed, now - self._window_seconds
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, TranslationTask)
         self._window_tokens += batch.num_target_tokens
+        # Lightning counts a last epoch that was cut short as a whole one.
+        self._epoch = trainer.current_epoch
         step = trainer.global_step
         if step % self._every == 0 and step != self._logged_step:
             self._log_window(trainer, pl_module)
@@ -106,8 +131,31 @@ class MetricsLog(L.Callback):
 
     def _write(self, trainer: L.Trainer, values: Mapping[str, float]) -> None:
         step = trainer.global_step
-        row = {"step": step, "epoch": trainer.current_epoch, "seconds": round(time.perf_counter() - self._started, 3)}
+        row = {"step": step, "epoch": self._epoch, "seconds": round(time.perf_counter() - self._started, 3)}
         with self._folder.metrics.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, COLUMNS, extrasaction="raise").writerow({**row, **values})
+        self._rows += 1
         for logger in trainer.loggers:
             logger.log_metrics(dict(values), step=step)
+
+    def state_dict(self) -> dict[str, Any]:
+        now = time.perf_counter()
+        return {
+            "rows": self._rows,
+            "epoch": self._epoch,
+            "elapsed": now - self._started,
+            "seconds": self.seconds,
+            "tokens": self._tokens,
+            "window_seconds": now - self._window_start,
+            "window_tokens": self._window_tokens,
+            "logged_step": self._logged_step,
+            "validated_step": self.validated_step,
+            "steps_to_95": self.steps_to_95,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rows, self._epoch = state_dict["rows"], state_dict["epoch"]
+        self._elapsed, self.seconds, self._tokens = (state_dict[key] for key in ("elapsed", "seconds", "tokens"))
+        self._window_seconds, self._window_tokens = state_dict["window_seconds"], state_dict["window_tokens"]
+        self._logged_step, self.validated_step = state_dict["logged_step"], state_dict["validated_step"]
+        self.steps_to_95 = state_dict["steps_to_95"]

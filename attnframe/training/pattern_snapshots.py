@@ -14,26 +14,23 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from attnframe.attention import PatternKind
-from attnframe.data.schema import Alignment, SentencePair
-from attnframe.data.tokenizer import SPECIAL_TOKENS, Tokenizer
-from attnframe.data.words import without_marker
+from attnframe.data.schema import SentencePair
 from attnframe.model import SITES
-from attnframe.patterns import Patterns, record_patterns
 from attnframe.patterns.drawing import draw_patterns
 from attnframe.runs.folder import RunFolder
+from attnframe.runs.sentence_patterns import SentencePatterns, sentence_patterns
 from attnframe.training.task import TranslationTask
 
 _log = logging.getLogger(__name__)
-
-_BOS, _EOS = SPECIAL_TOKENS[1], SPECIAL_TOKENS[2]
 
 
 class PatternSnapshots(L.Callback):
     """Records every site, layer and head on a varied few (`sentences`) of the validation pairs, whatever the backend.
 
     `patterns/step_000100/sentence_0.npz` holds an array [heads, query, key] for each site and layer
-    (`cross/layer_0`), the token labels and the kinds; `sentence_0_cross.png` and so on are the drawings. After
-    `max_snapshots` validations only the last state of the run is still recorded.
+    (`cross/layer_0`), the labels and the kinds; `sentence_0_cross.png` and so on are the drawings. Rows and columns are
+    words whatever the tokenizer, merged as `word_patterns` says. After `max_snapshots` validations only the last state
+    of the run is still recorded.
     """
 
     def __init__(self, folder: RunFolder, *, sentences: int, max_snapshots: int) -> None:
@@ -50,6 +47,12 @@ class PatternSnapshots(L.Callback):
         self._left -= 1
         self.take(trainer, pl_module)
 
+    def state_dict(self) -> dict[str, int]:
+        return {"left": self._left, "done_step": self._done_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._left, self._done_step = state_dict["left"], state_dict["done_step"]
+
     def take(self, trainer: L.Trainer, task: TranslationTask) -> None:
         """Record, draw and log the patterns of the model as it is now; once a step."""
         step = task.global_step
@@ -61,27 +64,24 @@ class PatternSnapshots(L.Callback):
         pictures: dict[str, list[tuple[Image.Image, str]]] = {site: [] for site in SITES}
         was_training = task.model.training
         task.model.eval()
+        src, tgt = task.data.src_tokenizer, task.data.tgt_tokenizer
         pairs = varied(task.data.corpus.sets["val"], self._sentences)
         for index, pair in enumerate(pairs):
-            batch = task.data.batch([pair]).to(task.device)
-            with torch.no_grad(), record_patterns(task.model) as patterns:
-                task.model(batch.src, None, batch.tgt_in)
-            labels = _labels(pair, task.data.src_tokenizer, task.data.tgt_tokenizer)
-            _save(folder / f"sentence_{index}.npz", patterns, labels)
-            for site in SITES:
-                if not all(weights.isfinite().all() for weights in patterns.layers(site)):
+            patterns = sentence_patterns(task.model, src, tgt, pair.source, pair.target)
+            _save(folder / f"sentence_{index}.npz", patterns)
+            for site, (query_labels, key_labels) in patterns.labels.items():
+                layers = [patterns[place].weights for place in patterns if place[0] == site]
+                if not all(weights.isfinite().all() for weights in layers):
                     _log.warning("step %d: the weights at %s are not finite, so they were not drawn", step, site)
                     continue
                 subtitle = _subtitle(site, step, task, patterns)
                 picture = draw_patterns(
-                    stack_layers(patterns.layers(site)),
-                    query_labels=labels[site][0],
-                    key_labels=labels[site][1],
+                    stack_layers(layers),
+                    query_labels=query_labels,
+                    key_labels=key_labels,
                     title=f"{site}: {pair.source}",
                     subtitle=subtitle,
-                    alignment=_gold_cells(pair, task.data.src_tokenizer, task.data.tgt_tokenizer)
-                    if site == "cross"
-                    else None,
+                    alignment=pair.alignment if site == "cross" else None,
                 )
                 picture.save(folder / f"sentence_{index}_{site}.png")
                 pictures[site].append((picture, f"{pair.source} | {subtitle}"))
@@ -113,9 +113,9 @@ def varied(pairs: Sequence[SentencePair], count: int) -> list[SentencePair]:
 
 def stack_layers(layers: Sequence[Tensor]) -> Tensor:
     """[layers, heads, query, key] of one sentence; a layer with fewer heads than another is filled up with zeros."""
-    heads = max(weights.shape[1] for weights in layers)
+    heads = max(weights.shape[0] for weights in layers)
     return torch.stack(
-        [torch.nn.functional.pad(weights[0], (0, 0, 0, 0, 0, heads - weights.shape[1])) for weights in layers]
+        [torch.nn.functional.pad(weights, (0, 0, 0, 0, 0, heads - weights.shape[0])) for weights in layers]
     )
 
 
@@ -125,31 +125,7 @@ def _on_equal_paper(pictures: list[Image.Image]) -> list[Image.Image]:
     return [ImageOps.pad(picture, size, color="white", centering=(0, 0)) for picture in pictures]
 
 
-def _labels(pair: SentencePair, src: Tokenizer, tgt: Tokenizer) -> dict[str, tuple[list[str], list[str]]]:
-    """(query labels, key labels) by site: what the encoder reads, and what the decoder reads."""
-    source = [*map(without_marker, src.pieces(pair.source)), _EOS]
-    target = [_BOS, *map(without_marker, tgt.pieces(pair.target))]
-    return {"encoder_self": (source, source), "decoder_self": (target, target), "cross": (target, source)}
-
-
-def _gold_cells(pair: SentencePair, src: Tokenizer, tgt: Tokenizer) -> Alignment | None:
-    """The gold links as cells of the cross pattern: row t is the step that predicts target piece t."""
-    if pair.alignment is None:
-        return None
-    src_words, tgt_words = src.word_ids(pair.source), tgt.word_ids(pair.target)
-
-    def cells(links: frozenset[tuple[int, int]]) -> frozenset[tuple[int, int]]:
-        return frozenset(
-            (key, row)
-            for row, tgt_word in enumerate(tgt_words)
-            for key, src_word in enumerate(src_words)
-            if (src_word, tgt_word) in links
-        )
-
-    return Alignment(cells(pair.alignment.sure), cells(pair.alignment.possible))
-
-
-def _subtitle(site: str, step: int, task: TranslationTask, patterns: Patterns) -> str:
+def _subtitle(site: str, step: int, task: TranslationTask, patterns: SentencePatterns) -> str:
     kinds = sorted({patterns[place].kind for place in patterns if place[0] == site})
     parts = ["each row predicts the next word"] if site == "cross" else []
     parts += [f"step {step}", f"val loss {task.val_scores['val/loss']:.3f}"]
@@ -160,12 +136,12 @@ def _subtitle(site: str, step: int, task: TranslationTask, patterns: Patterns) -
     return ", ".join(parts)
 
 
-def _save(file: Path, patterns: Patterns, labels: dict[str, tuple[list[str], list[str]]]) -> None:
+def _save(file: Path, patterns: SentencePatterns) -> None:
     arrays: dict[str, np.ndarray] = {}
     for (site, layer), pattern in patterns.items():
-        arrays[f"{site}/layer_{layer}"] = pattern.weights[0].float().cpu().numpy()
+        arrays[f"{site}/layer_{layer}"] = pattern.weights.float().cpu().numpy()
         arrays[f"{site}/layer_{layer}/kind"] = np.array(str(pattern.kind))
-    for site, (queries, keys) in labels.items():
+    for site, (queries, keys) in patterns.labels.items():
         arrays[f"{site}/query_labels"] = np.array(queries)
         arrays[f"{site}/key_labels"] = np.array(keys)
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -10,9 +10,11 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from attnframe.data.batching import Batch
 from attnframe.model import Seq2Seq
+from attnframe.runs.decoding import GREEDY, Decoding
 from attnframe.training.data_module import TranslationData
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
 from attnframe.training.optimization import make_optimizer, make_schedule, token_losses
@@ -21,18 +23,27 @@ from attnframe.training.optimization import make_optimizer, make_schedule, token
 class TranslationTask(L.LightningModule):
     """Teacher-forced training, and evaluation by `Evaluation` on the validation set and each test set.
 
+    Translations are greedy in validations; in tests they are searched for by `decoding`.
+
     After a validation `val_scores` holds its scores and `alignment_choice` the heads that align best; after a test
     `test_evaluations` holds one evaluation for each test set.
     """
 
     def __init__(
-        self, model: Seq2Seq, data: TranslationData, *, optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]
+        self,
+        model: Seq2Seq,
+        data: TranslationData,
+        *,
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        decoding: Decoding = GREEDY,
     ) -> None:
         super().__init__()
         self.model = model
         self.data = data
         self._optimizer_settings = optimizer
         self._scheduler_settings = scheduler
+        self._decoding = decoding
         self.train_scores: dict[str, Tensor | float] = {}
         self.val_scores: dict[str, float] = {}
         self.val_evaluation: Evaluation | None = None
@@ -68,8 +79,16 @@ class TranslationTask(L.LightningModule):
         schedule = make_schedule(optimizer, self._scheduler_settings, math.inf if total in (-1, math.inf) else total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        # A run that goes on may have a new end, and its checkpoint the rate of the next step for the old one.
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LambdaLR)
+        groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        for group, lr, factor in groups:
+            group["lr"] = lr * factor(schedule.last_epoch)
+
     def on_validation_epoch_start(self) -> None:
-        self.val_evaluation = self._evaluation("val")
+        self.val_evaluation = self._evaluation("val", GREEDY)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         assert self.val_evaluation is not None
@@ -85,11 +104,11 @@ class TranslationTask(L.LightningModule):
         self.log_dict(self.val_scores, logger=False)
 
     def on_test_epoch_start(self) -> None:
-        self.test_evaluations = [self._evaluation(name) for name in self.data.corpus.test_sets]
+        self.test_evaluations = [self._evaluation(name, self._decoding) for name in self.data.corpus.test_sets]
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.test_evaluations[dataloader_idx].add(batch)
 
-    def _evaluation(self, name: str) -> Evaluation:
+    def _evaluation(self, name: str, decoding: Decoding) -> Evaluation:
         data = self.data
-        return Evaluation(self.model, data.corpus.sets[name], data.src_tokenizer, data.tgt_tokenizer)
+        return Evaluation(self.model, data.corpus.sets[name], data.src_tokenizer, data.tgt_tokenizer, decoding)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from command_fixtures import home, train  # noqa: F401
 from command_line import CONSOLE_SCRIPT, SMALL, PreparedCommand, environment, markers, run_folders
+from stopping import train_and_signal
 from wandb_file import read_wandb_run
 
 from attnframe import registry
@@ -172,39 +173,12 @@ def test_nothing_is_asked_in_a_terminal(home: Path, tmp_path: Path) -> None:  # 
     assert "Traceback" not in text
 
 
-def signal_when_training(
-    arguments: list[str], variables: dict[str, str], folder: Path, number: signal.Signals
-) -> subprocess.CompletedProcess[str]:
-    """Run `attnframe train ARGUMENTS` in `folder`, send `number` once it trains, and wait for its end."""
-    command = [
-        sys.executable,
-        "-c",
-        f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {CONSOLE_SCRIPT}",
-        "train",
-        *arguments,
-        *SMALL,
-        "trainer.max_steps=100000",
-        "trainer.val_check_interval=100000",
-    ]
-    process = subprocess.Popen(
-        command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not any(file.read_text().count("\n") > 2 for file in folder.rglob("metrics.csv")):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+ENDLESS = (*SMALL, "trainer.max_steps=100000", "trainer.val_check_interval=100000")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: signal.Signals) -> None:  # noqa: F811
-    done = signal_when_training(["logger=wandb"], environment(home), tmp_path, number)
+    done = train_and_signal([*ENDLESS, "logger=wandb"], environment(home), tmp_path, number, step=10)
     assert done.returncode == 130
     (sentence,) = done.stderr.splitlines()
     assert "stopped after step" in sentence
@@ -213,14 +187,15 @@ def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: 
     assert markers(run) == ["INTERRUPTED"]
     assert not (run / "error.txt").exists()
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert sentence.endswith(f"stopped after step {last['global_step']}")
-    assert last["global_step"] > 5
+    advice = f"go on with: attnframe train resume={run.relative_to(tmp_path)}"
+    assert sentence == f"attnframe train: stopped after step {last['global_step']}; {advice}"
+    assert last["global_step"] >= 10
     (wandb_file,) = run.rglob("*.wandb")
     assert read_wandb_run(wandb_file).exit_code == 130
 
 
 def test_an_interrupted_sweep_starts_no_further_job(home: Path, tmp_path: Path) -> None:  # noqa: F811
-    done = signal_when_training(["-m", "seed=1,2,3"], environment(home), tmp_path, signal.SIGINT)
+    done = train_and_signal(["-m", *ENDLESS, "seed=1,2,3"], environment(home), tmp_path, signal.SIGINT, step=10)
     assert done.returncode == 130
     assert done.stdout.count("run folder: ") == 1
     assert [markers(run) for run in run_folders(tmp_path)] == [["INTERRUPTED"]]

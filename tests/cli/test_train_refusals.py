@@ -49,6 +49,7 @@ class MyIdea(Attention):
         (["+modle.d_model=64"], ["modle", "did you mean 'model'"]),
         (["trainer.max_steps=0"], ["trainer.max_steps=0", "more than 0"]),
         (["trainer.devices=2"], ["trainer.devices=2", "one device"]),
+        (["decoding=beam", "decoding.beam_size=0"], ["decoding.beam_size=0", "at least 1"]),
         (["name=../elsewhere"], ["name=../elsewhere", "no slash"]),
         (["seed=x"], ["seed=x"]),
         (["model=gpt3"], ["decoder_only", "describe"]),

@@ -154,3 +154,66 @@ def test_a_full_disk_leaves_the_marker_all_the_same(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Path, "write_text", full)
     folder.close("FAILED", "the traceback")
     assert (tmp_path / "FAILED").exists()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from attnframe.runs.folder import RunFolder
+with RunFolder(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_until_its_process_is_gone(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=f"is still being run by process {holder.pid} on "),
+            RunFolder(tmp_path).held(),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with RunFolder(tmp_path).held():
+        pass
+
+
+def test_without_locks_a_folder_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform that has none, and a file system that has none."""
+    with monkeypatch.context() as patch:
+        patch.setattr("attnframe.runs.folder.fcntl", None)
+        with RunFolder(tmp_path).held(), RunFolder(tmp_path).held():
+            pass
+
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("attnframe.runs.folder.fcntl.flock", unsupported)
+    with RunFolder(tmp_path).held(), RunFolder(tmp_path).held():
+        pass
+
+
+def test_a_folder_that_is_reopened_has_no_marker(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.markers == []
+    folder.close("FAILED", "the traceback")
+    assert folder.markers == ["FAILED"]
+    folder.reopen()
+    assert folder.markers == []
+    assert not list(tmp_path.iterdir())
+    folder.reopen()
+
+
+def test_a_file_is_cut_after_whole_lines(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_bytes("step\r\n1,été\r\n2\r\n3,hal".encode())
+    folder = RunFolder(tmp_path)
+    assert folder.keep_lines("metrics.csv", 9) == 4
+    assert folder.keep_lines("metrics.csv", 3) == 3
+    assert file.read_bytes() == "step\r\n1,été\r\n2\r\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]

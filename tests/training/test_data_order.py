@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attnframe.data.batching import Batch
 from attnframe.runs.folder import RunFolder
 from attnframe.training.data_module import TranslationData
-from attnframe.training.run import _make_trainer
+from attnframe.training.trainer import make_trainer
 
 PAIRS, EPOCHS = 1009, 5
 
@@ -53,7 +53,7 @@ def test_every_pair_comes_once_an_epoch_in_another_order(tmp_path: Path) -> None
     )
     settings = {"max_epochs": EPOCHS, "accelerator": "cpu", "limit_val_batches": 0, "val_check_interval": None}
     witness = Witness()
-    _make_trainer(settings, RunFolder(tmp_path), [], []).fit(witness, datamodule=data)
+    make_trainer(settings, RunFolder(tmp_path), []).fit(witness, datamodule=data)
     for seen in witness.seen:
         assert Counter(seen) == Counter(range(PAIRS))
     assert len({tuple(seen) for seen in witness.seen}) == EPOCHS

@@ -9,7 +9,7 @@ from tiny_run import filled, metric_rows, tiny_run
 
 from attnframe import UserError
 from attnframe.runs.folder import RunFolder
-from attnframe.training.loggers import make_loggers, wandb_mode
+from attnframe.training.loggers import LoggedRun, make_loggers, wandb_mode
 
 KEY = "0123456789" * 4
 
@@ -79,9 +79,9 @@ def test_a_broken_netrc_is_no_key(nobody: Path) -> None:
 
 def test_an_unknown_logger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"logger=wandbb: .* did you mean 'wandb'\? \(known: csv, none, tensorboard"):
-        make_loggers({"csv": {}, "wandbb": None}, RunFolder(tmp_path), name="x", config={})
+        make_loggers({"csv": {}, "wandbb": None}, LoggedRun(RunFolder(tmp_path), "x", {}))
     assert not list(tmp_path.iterdir())
-    assert make_loggers({}, RunFolder(tmp_path), name="x", config={}) == []
+    assert make_loggers({}, LoggedRun(RunFolder(tmp_path), "x", {})) == []
 
 
 def test_tensorboard_and_csv_mirror_the_metrics(tmp_path: Path) -> None:
@@ -108,6 +108,7 @@ def test_without_a_logger_only_the_run_folder_is_written(tmp_path: Path) -> None
     path = tmp_path / "run"
     tiny_run(path, "logger=none", "callbacks.patterns.sentences=0")
     assert {file.name for file in path.iterdir()} == {
+        ".lock",
         "DONE",
         "checkpoints",
         "manifest.json",

@@ -1,0 +1,50 @@
+"""From evaluated sets to what is written down of them: flat results and the table of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnframe.patterns.alignment import HeadScore, Reading
+from attnframe.runs.folder import RunFolder
+from attnframe.training.evaluation import AlignmentChoice, Evaluation
+from attnframe.training.predictions import prediction_table
+
+
+def write_test_scores(
+    folder: RunFolder, evaluations: Mapping[str, Evaluation], choice: AlignmentChoice | None
+) -> dict[str, Any]:
+    """Results of the test sets, by name, with `choice` speaking for the heads; writes predictions.tsv into `folder`.
+
+    The set `test` has keys such as `test/bleu`, another one `test/<set>/bleu`.
+    """
+    results: dict[str, Any] = {}
+    translations = []
+    for name, evaluation in evaluations.items():
+        prefix = "test/" if name == "test" else f"test/{name}/"
+        results |= {prefix + key: value for key, value in evaluation.scores(choice, split=True).items()}
+        translations += [(name, translation) for translation in evaluation.translations()]
+    folder.write_table("predictions.tsv", *prediction_table(translations))
+    return results | _chosen_heads(choice)
+
+
+def _chosen_heads(choice: AlignmentChoice | None) -> dict[str, Any]:
+    """Which heads the AERs are those of."""
+    results: dict[str, Any] = {}
+    if choice is not None:
+        for key, head in (("aer", choice.head), ("aer_mean_heads", choice.mean_heads)):
+            results |= {f"test/{key}/layer": head.layer, f"test/{key}/reading": str(head.reading)}
+            if head.head is not None:
+                results[f"test/{key}/head"] = head.head
+    return results
+
+
+def recorded_choice(results: Mapping[str, Any]) -> AlignmentChoice | None:
+    """The heads that a run's results were read from; None where it had no gold alignments to choose by."""
+    if "test/aer/layer" not in results:
+        return None
+    heads = [
+        HeadScore(results[f"{key}/layer"], results.get(f"{key}/head"), Reading(results[f"{key}/reading"]), results[key])
+        for key in ("test/aer", "test/aer_mean_heads")
+    ]
+    return AlignmentChoice(*heads)

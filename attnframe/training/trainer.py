@@ -1,0 +1,29 @@
+"""A Lightning trainer from the settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from attnframe.runs.folder import RunFolder
+
+
+def make_trainer(settings: Mapping[str, Any], folder: RunFolder, callbacks: list[Callback]) -> L.Trainer:
+    """The trainer that `settings` describe, without loggers. Checkpoints and progress are callbacks of ours."""
+    arguments = {key: value for key, value in settings.items() if value is not None}
+    if isinstance(settings["val_check_interval"], int):
+        # Count validation intervals over epochs, not within one.
+        arguments["check_val_every_n_epoch"] = settings["check_val_every_n_epoch"]
+    arguments["enable_progress_bar"] = False
+    arguments["reload_dataloaders_every_n_epochs"] = 1
+    return L.Trainer(
+        **arguments,
+        callbacks=callbacks,
+        logger=[],
+        default_root_dir=folder.path,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )

@@ -1,0 +1,139 @@
+"""`attnframe eval` as a user calls it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_fixtures import home  # noqa: F401
+from command_line import PreparedCommand
+from sacrebleu.metrics.bleu import BLEU
+from tiny_run import tiny_run
+
+from attnframe import load_run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    tiny_run(path, "trainer.max_steps=60", "trainer.val_check_interval=20", "data.max_tokens=700")
+    return path
+
+
+@pytest.fixture(scope="module")
+def command(home: Path) -> Iterator[PreparedCommand]:  # noqa: F811
+    with PreparedCommand("attnframe.cli.eval,attnframe.training.rescoring", home) as prepared:
+        yield prepared
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def evaluated(command: PreparedCommand, folder: Path, *arguments: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Results and predictions of one more evaluation, which leaves everything else in the folder as it was."""
+    before = files(folder)
+    done = command("eval", f"run={folder}", *arguments, cwd=folder.parent)
+    assert done.status == 0, done.stderr
+    after = files(folder)
+    assert {name: after[name] for name in before} == before
+    new = sorted(Path(name) for name in set(after) - set(before))
+    assert [file.name for file in new] == ["predictions.tsv", "results.json"]
+    assert len({file.parent for file in new}) == 1
+    assert new[0].parent.parent == folder / "eval"
+    assert done.stdout.splitlines()[-1] == f"results: {new[0].parent.relative_to(folder.parent)}"
+    results = json.loads(new[1].read_text(encoding="utf-8"))
+    with new[0].open(encoding="utf-8", newline="") as file:
+        return results, list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def test_the_best_state_scores_as_it_did(command: PreparedCommand, folder: Path) -> None:
+    own = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results, rows = evaluated(command, folder)
+    assert set(own) <= set(results)
+    for key, value in own.items():
+        expected = pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
+        assert results[key] == expected, key
+    assert results["decoding"] == "greedy"
+    assert results["checkpoint/step"] == own["train/best_step"]
+    with (folder / "predictions.tsv").open(encoding="utf-8", newline="") as file:
+        assert rows == list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def test_beam_search_is_that_of_the_model(command: PreparedCommand, folder: Path) -> None:
+    chosen = ("decoding=beam", "decoding.beam_size=3", "decoding.length_penalty=0.7")
+    results, rows = evaluated(command, folder, *chosen)
+    assert (results["decoding"], results["decoding/beam_size"], results["decoding/length_penalty"]) == ("beam", 3, 0.7)
+    expected = load_run(folder).translate([row["source"] for row in rows], beam_size=3, length_penalty=0.7)
+    assert [row["hypothesis"] for row in rows] == expected
+    tests = [row for row in rows if row["set"] == "test"]
+    bleu = BLEU().corpus_score([row["hypothesis"] for row in tests], [[row["reference"] for row in tests]]).score
+    assert results["test/bleu"] == pytest.approx(bleu, abs=1e-9)
+
+
+def test_the_last_checkpoint(command: PreparedCommand, folder: Path) -> None:
+    results, _ = evaluated(command, folder, "checkpoint=last")
+    assert results["checkpoint/step"] == 60
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        last = [row for row in csv.DictReader(file) if row["val/loss"]][-1]
+    assert results["val/loss"] == pytest.approx(float(last["val/loss"]), rel=1e-5)
+
+
+def test_other_generated_sentences(command: PreparedCommand, folder: Path) -> None:
+    results, rows = evaluated(
+        command, folder, "data=grammar", "data.seed=7", "data.train_size=90", "data.val_size=11", "data.test_size=17",
+        "data.held_out_size=5",
+    )  # fmt: skip
+    own = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["data/hash"] != json.loads((folder / "manifest.json").read_text())["data"]["hash"]
+    assert sum(row["set"] == "test" for row in rows) == 17
+    assert set(own) - set(results) <= {key for key in own if "/length/" in key or "/phenomenon/" in key}
+
+
+def test_a_file_of_ones_own_is_a_test_set_as_a_whole(command: PreparedCommand, folder: Path) -> None:
+    own = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    lines = [
+        f"the {word} is tired.\tle mot {word} est court.\t0-0 1-2 2?3" for word in ("old", "sad", "zyzzyva", "big")
+    ]
+    (folder.parent / "mine.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    results, rows = evaluated(command, folder, "data=parallel_file", "data.path=mine.tsv")
+    assert [row["source"] for row in rows] == [line.split("\t")[0] for line in lines]
+    assert {row["set"] for row in rows} == {"test"}
+    assert results["test/unknown_src_words"] == 1
+    assert not any(key.startswith("val/") for key in results)
+    # Heads are those that the run's own validation has chosen.
+    for key in ("test/aer/layer", "test/aer/head", "test/aer/reading", "test/aer_mean_heads/layer"):
+        assert results[key] == own[key]
+    assert 0 <= results["test/aer"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "which run? Give its folder: run="),
+        (["RUN", "decoding=bea"], "decoding=bea: there is no decoding 'bea': did you mean 'beam'?"),
+        (["RUN", "data=gramar"], "data=gramar: there is no data 'gramar': did you mean 'grammar'?"),
+        (["RUN", "data=parallel_file", "data.path=nofile.tsv"], "nofile.tsv"),
+        (["RUN", "data=parallel_file"], "data.path"),
+        (["RUN", "data=grammar", "data.train_sze=3"], "data.train_sze: data has no 'train_sze'"),
+        (["RUN", "--beam"], "--beam: there is no such flag"),
+        (["RUN", "checkpoint=first"], "checkpoint=first"),
+        (["RUN", "another"], "another: this is neither KEY=VALUE nor a flag"),
+        (["run=nowhere"], "run=nowhere: there is no such folder"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    command: PreparedCommand, folder: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    before = files(folder)
+    done = command("eval", *(str(folder) if item == "RUN" else item for item in arguments), cwd=tmp_path)
+    assert done.status == 2
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("attnframe eval: ")
+    assert says in sentence
+    assert files(folder) == before
+    assert not list(folder.rglob(".*.partial"))
