@@ -72,12 +72,12 @@ class MetricsLog(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Here and not at the start of training, which never comes where there is nothing left to train.
-        if self._rows and self._folder.metrics.exists():
-            self._rows = self._folder.keep_lines(self._folder.metrics.name, 1 + self._rows) - 1
-        else:
-            self._rows = 0
-            with self._folder.metrics.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerow(COLUMNS)
+        file = self._folder.metrics
+        kept = self._folder.keep_lines(file.name, 1 + self._rows) if self._rows and file.exists() else 0
+        self._rows = max(0, kept - 1)
+        if not kept:
+            with file.open("w", encoding="utf-8", newline="") as opened:
+                csv.writer(opened).writerow(COLUMNS)
         self._start_clock()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -102,7 +102,9 @@ def test_several_translations_with_scores(command: PreparedCommand, folder: Path
 
 def test_json_has_an_object_a_line(command: PreparedCommand, folder: Path, run: Run) -> None:
     chosen = ["decoding=beam", "decoding.beam_size=3", "decoding.length_penalty=0.5"]
-    done = command("translate", f"run={folder}", "--json", *chosen, "--n-best=2", "the quokka is tired.", "", cwd=folder)
+    done = command(
+        "translate", f"run={folder}", "--json", *chosen, "--n-best=2", "the quokka is tired.", "", cwd=folder
+    )
     assert done.status == 0
     first, second = map(json.loads, done.stdout.splitlines())
     (translated,) = run.translations(["the quokka is tired."], Decoding("beam", 3, 0.5), n_best=2)

@@ -59,7 +59,12 @@ def test_the_weights_are_those_of_the_checkpoint(run: Run, folder: Path) -> None
 
 def test_an_empty_sentence_stays_empty_and_keeps_its_place(run: Run) -> None:
     filled = run.translate(["the woman is tired.", "he looked at the queen."])
-    assert run.translate(["", "the woman is tired.", "   ", "he looked at the queen."]) == ["", filled[0], "", filled[1]]
+    assert run.translate(["", "the woman is tired.", "   ", "he looked at the queen."]) == [
+        "",
+        filled[0],
+        "",
+        filled[1],
+    ]
     assert run.translate([]) == []
     assert run.translate("") == ""
 
