@@ -206,6 +206,7 @@ def test_a_run_that_may_not_go_on_is_left_as_it_was(
     assert snapshot(done) == before
 
 
+@pytest.mark.slow
 def test_a_failure_after_going_on_is_one_of_the_run(train: PreparedCommand, done: Path) -> None:  # noqa: F811
     run = done / "done"
     predictions = (run / "predictions.tsv").read_bytes()

@@ -80,8 +80,8 @@ def test_the_folder_is_complete(left: Left) -> None:
     }
     assert markers(left.path) == ["DONE"]
     files = [file for file in left.path.rglob("*") if file.is_file() and not file.is_symlink()]
-    # W&B's background service closes its own debug logs when it likes; the run's data is complete by then.
-    written = [file for file in files if not ("wandb" in file.relative_to(left.path).parts and file.suffix == ".log")]
+    # W&B's background service, a process of its own, closes its files when it likes.
+    written = [file for file in files if "wandb" not in file.relative_to(left.path).parts]
     assert (left.path / "DONE").stat().st_mtime_ns == max(file.stat().st_mtime_ns for file in written)
     assert {file.name for file in (left.path / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
     assert "max_steps: 20" in (left.path / ".hydra" / "config.yaml").read_text()

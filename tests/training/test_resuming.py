@@ -234,7 +234,7 @@ def test_stopped_in_training(whole: Callable[[str], Path], path: Path, kind: str
         slow("steps", "validation_step", True, 19),
         slow("steps", "test_step", True, 19),
         slow("epochs", "test_step", True, 12),
-        ("early", "test_step", True, 9),
+        slow("early", "test_step", True, 9),
         slow("accumulating", "test_step", True, 9),
     ],
 )

@@ -75,6 +75,7 @@ def test_a_run_that_is_done_goes_on_to_a_later_end(copy: Path, tmp_path: Path) -
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow
 def test_totals_are_those_of_all_parts(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with pressing(7), pytest.raises(Interrupted):
@@ -170,6 +171,7 @@ def test_a_failure_in_the_second_part_is_one(copy: Path, monkeypatch: pytest.Mon
     assert list(filled(metric_rows(copy), "train/loss")) == [15, 19]
 
 
+@pytest.mark.slow
 def test_time_is_counted_over_all_parts(tmp_path: Path) -> None:
     path = tmp_path / "run"
     timed = ("trainer.max_steps=-1", "trainer.max_time=00:00:00:03", "trainer.val_check_interval=10000")
