@@ -34,7 +34,10 @@ class Attention(nn.Module):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        cls.cacheable = bool(cls.__dict__.get("cacheable"))
+        promise = cls.__dict__.get("cacheable", False)
+        if not isinstance(promise, bool):
+            raise UserError(f"{cls.__qualname__}.cacheable is {promise!r}: it is True or False (or set in __init__)")
+        cls.cacheable = promise
 
     def __init__(self) -> None:
         super().__init__()

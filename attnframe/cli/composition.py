@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import secrets
 from dataclasses import make_dataclass
 from datetime import datetime
@@ -73,7 +74,20 @@ def compose_config(overrides: list[str], primary: str = PRIMARY) -> DictConfig:
     """The config of a command, by default that of a run, without Hydra's launcher."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base=VERSION_BASE, job_name="attnframe"):
-        return compose(primary, overrides=overrides)
+        try:
+            return compose(primary, overrides=overrides)
+        except ValueError as error:
+            # Hydra's own words say neither which group nor which value.
+            raise UserError(f"{_no_name(overrides) or error}") from error
+
+
+def _no_name(overrides: list[str]) -> str:
+    """What to say where a group was given a number, a list or null in the place of a name."""
+    for item in overrides:
+        key, _, value = item.partition("=")
+        if key.partition("@")[0] in group_names() and not re.fullmatch(r"(?!(null|true|false)$)[A-Za-z_].*", value):
+            return f"{item}: {key} is chosen by name; `attnframe list {key.partition('@')[0]}` shows the names"
+    return ""
 
 
 def group_names() -> list[str]:
@@ -81,6 +95,15 @@ def group_names() -> list[str]:
     folders = {path.name for conf in (conf_folder(), *user_conf_folders()) for path in conf.iterdir() if path.is_dir()}
     stored = {name for name, node in ConfigStore.instance().repo.items() if isinstance(node, dict)}
     return sorted((folders | stored) - {"hydra", "_dummy_empty_config_", "__pycache__"})
+
+
+def choices(group: str) -> list[str]:
+    """The names that can be chosen in a config group; none where there is no such group."""
+    stored = ConfigStore.instance().repo.get(group, {})
+    names = {name.removesuffix(".yaml") for name, node in stored.items() if not isinstance(node, dict)}
+    for conf in (conf_folder(), *user_conf_folders()):
+        names |= {file.stem for file in (conf / group).glob("*.yaml")}
+    return sorted(name for name in names if not name.endswith("_schema"))
 
 
 class _UserConf(SearchPathPlugin):

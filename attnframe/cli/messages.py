@@ -21,7 +21,10 @@ def sentence(error: Exception, overrides: list[str], primary: str = composition.
     if isinstance(error, MissingConfigException):
         return _missing_config(error, overrides)
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} is no override: write KEY=VALUE, in quotes where the value has spaces or commas"
+        return (
+            f"{error.override!r} is no override: write KEY=VALUE, and a value with commas, brackets, quotes or = in "
+            f"quotes of its own: \"KEY='VALUE'\""
+        )
     text = str(error)
     cause = error.__cause__
     if match := re.match(r"Could not override '([^']+)'", text):
@@ -68,6 +71,9 @@ def _unknown_key(place: str, overrides: list[str], primary: str) -> str:
             f"attention@{parent}=low_rank_v {place}=..."
         )
     config = _chosen_config(overrides, primary)
+    able = _choices_with(parent, key, primary)
+    if able and OmegaConf.select(config, f"{parent}.{key}") is None:
+        return f"{place}: only {', '.join(able)} has {key!r}; choose it first: {parent}={able[0]} {place}=..."
     node = OmegaConf.select(config, parent) if parent else config
     while parent and not isinstance(node, DictConfig):
         # The first unknown word on the way is the one to name.
@@ -75,6 +81,18 @@ def _unknown_key(place: str, overrides: list[str], primary: str) -> str:
         node = OmegaConf.select(config, parent) if parent else config
     known = [str(name) for name in node] if isinstance(node, DictConfig) else []
     return f"{place}: {parent or 'the config'} has no {key!r}: {did_you_mean(key, known)}"
+
+
+def _choices_with(group: str, key: str, primary: str) -> list[str]:
+    """The names in a group whose config has `key`."""
+    able = []
+    for name in composition.choices(group):
+        with contextlib.suppress(HydraException, OmegaConfBaseException, UserError):
+            config = composition.compose_config([f"{group}={name}"], primary)
+            node = OmegaConf.select(config, group)
+            if isinstance(node, DictConfig) and key in node:
+                able.append(name)
+    return able
 
 
 def _chosen_config(overrides: list[str], primary: str) -> DictConfig:

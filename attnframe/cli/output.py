@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -31,15 +30,11 @@ def print_json(value: Any) -> None:
 
 
 def write(text: str) -> None:
-    """`text` to standard output at once; a reader that has gone away is no error."""
+    """`text` to standard output at once. Raises BrokenPipeError when the reader has gone away."""
     encoding = sys.stdout.encoding or "utf-8"
-    try:
-        # Formulas hold √ and Σ, which not every terminal can show.
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python must not complain either when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # Formulas hold √ and Σ, which not every terminal can show.
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager

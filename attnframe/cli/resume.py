@@ -111,7 +111,9 @@ def _parse(arguments: list[str]) -> tuple[Path, dict[str, Any]]:
                 f"{item}: a run that goes on keeps its own config; only its limits may be new: "
                 f"{did_you_mean(key, LIMITS)}"
             )
-        limits[key.removeprefix("trainer.")] = _value(item)
+        limits[key.removeprefix("trainer.")] = value = _value(item)
+        if value is None:
+            raise UserError(f"{item}: a run that goes on needs to know how far: give a number")
     return Path(folders[0]).expanduser(), limits
 
 

@@ -88,7 +88,9 @@ def device(name: str) -> torch.device:
     try:
         chosen = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device={name}: {did_you_mean(name, ['auto', 'cpu', 'cuda'])}") from None
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"device={name}: {did_you_mean(name, ['auto', 'cpu', 'cuda'])}")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name}: torch finds no CUDA device on this machine")
     return chosen

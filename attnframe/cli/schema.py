@@ -121,9 +121,10 @@ class TranslateSchema:
 
 @dataclass
 class EvalSchema(TranslateSchema):
-    """The same, and the data to translate; null is the run's own."""
+    """The same, the data to translate (null: the run's own), and the tokens in a batch (null: as the data says)."""
 
     data: Any = None
+    max_tokens: int | None = None
 
 
 @dataclass

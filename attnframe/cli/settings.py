@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +15,9 @@ from attnframe.cli.schema import TrainSchema
 from attnframe.errors import UserError, did_you_mean
 
 DEFAULT_MAX_STEPS = 1000
+
+_TIME = re.compile(r"\d\d:\d\d:\d\d:\d\d")
+_PATHS = ("path", "source_path", "target_path", "alignment_path")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -26,7 +31,16 @@ def plain(config: DictConfig) -> dict[str, Any]:
     refuse_unknown(plain, TrainSchema)
     check_name(plain["name"])
     plain["trainer"] = trainer_arguments(plain["trainer"])
+    plain["data"] = with_absolute_paths(plain["data"])
     return plain
+
+
+def with_absolute_paths(data: dict[str, Any]) -> dict[str, Any]:
+    """The settings under `data` with files named so that the run finds them again from another folder."""
+    return {
+        key: str(Path(value).expanduser().absolute()) if key in _PATHS and value is not None else value
+        for key, value in data.items()
+    }
 
 
 def refuse_unknown(node: dict[str, Any], schema: type, place: str = "") -> None:
@@ -51,6 +65,11 @@ def trainer_arguments(trainer: dict[str, Any]) -> dict[str, Any]:
     for key in ("max_steps", "max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"):
         if trainer[key] == 0:
             raise UserError(f"trainer.{key}=0: a run trains, validates and tests, so it must be more than 0")
+    for key in ("max_steps", "max_epochs"):
+        if trainer[key] is not None and trainer[key] < 0:
+            raise UserError(f"trainer.{key}={trainer[key]} must be 1 or more (null: see `attnframe list trainer`)")
+    if trainer["max_time"] is not None and not _TIME.fullmatch(str(trainer["max_time"])):
+        raise UserError(f"trainer.max_time={trainer['max_time']}: write it as DD:HH:MM:SS, ten minutes as 00:00:10:00")
     several = trainer["num_nodes"] > 1 or str(trainer["strategy"]) != "auto" or trainer["devices"] not in (1, "1")
     if several:
         raise UserError(

@@ -61,6 +61,10 @@ def main(arguments: list[str]) -> int:
         return _launch(arguments)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(messages.sentence(error, overrides)) from error
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        raise UserError(f"a group is chosen by name, and one of these is none: {' '.join(overrides)}") from error
     except OSError as error:
         raise UserError(f"the run folder cannot be written: {error}") from error
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -39,10 +41,8 @@ Overrides: decoding=greedy|beam, decoding.beam_size, decoding.length_penalty, ch
 An empty line gives an empty line. Words that the run has never seen are named at the end.
 """
 
-LONGEST = 1000
-"""Words in a sentence."""
-
 _DEFAULT_BEAM = 5
+_LONGEST = 1000  # tokens in a sentence
 _CHUNK = 512
 
 
@@ -58,7 +58,11 @@ def main(arguments: list[str]) -> int:
     if given.sentences and "--input" in given.flags:
         raise UserError(f"--input {given.flags['--input']}: give a file or sentences, not both")
     composition.prepare()
-    config = run_arguments.compose(_with_beam(given, n_best), "translate", TranslateSchema)
+    try:
+        config = run_arguments.compose(_with_beam(given, n_best), "translate", TranslateSchema)
+    except UserError as error:
+        sentence = next((item for item in given.overrides if " " in item), None)
+        raise UserError(f"{error}; is {sentence!r} a sentence? Put it after --" if sentence else str(error)) from error
 
     # Here and not above: -h and a mistyped option need not wait for a model to be read.
     from attnframe.runs.decoding import Decoding
@@ -75,6 +79,8 @@ def main(arguments: list[str]) -> int:
         elif n_best_lines:
             for rank, candidate in enumerate(translated.candidates, start=1):
                 write(f"{number}\t{rank}\t{candidate.score:.4f}\t{candidate.text}\n")
+            if not translated.candidates:
+                write(f"{number}\t1\t\t\n")
         else:
             write(translated.best + "\n")
     if unknown:
@@ -90,7 +96,9 @@ def _with_beam(given: RunArguments, n_best: int) -> RunArguments:
     return RunArguments(given.run, [*given.overrides, *beam], given.flags, given.sentences)
 
 
-def _translate_all(run: Run, decoding: Decoding, sentences: Iterable[str], n_best: int) -> Iterator[TranslatedSentence]:
+def _translate_all(
+    run: Run, decoding: Decoding, sentences: Iterable[tuple[str, str]], n_best: int
+) -> Iterator[TranslatedSentence]:
     """In chunks, so that a long input begins to come out soon and never lies in memory as a whole."""
     # At a terminal each line is answered when it is typed.
     size = 1 if isinstance(sentences, Iterator) and sys.stdin.isatty() else _CHUNK
@@ -98,14 +106,40 @@ def _translate_all(run: Run, decoding: Decoding, sentences: Iterable[str], n_bes
     shown = sys.stderr.isatty() and not sys.stdout.isatty()
     with counting("sentences") if shown else nullcontext(lambda number: None) as advance:
         lines = iter(sentences)
-        while chunk := list(itertools.islice(lines, size)):
+        problem: UserError | None = None
+        while problem is None:
+            chunk = []
+            try:
+                for place, sentence in itertools.islice(lines, size):
+                    _check_length(run, sentence, place)
+                    chunk.append(sentence)
+            except UserError as error:
+                # What came before the line that cannot be translated is not lost.
+                problem = error
             yield from run.translations(chunk, decoding, n_best=n_best)
             advance(len(chunk))
+            if problem is None and not chunk:
+                return
+        raise problem
 
 
-def _sentences(given: RunArguments) -> Iterable[str]:
+def _check_length(run: Run, sentence: str, place: str) -> None:
+    # Characters first: cutting a huge word into pieces takes long itself.
+    if len(sentence) > _LONGEST * 20:
+        raise UserError(f"{place} has {len(sentence):,} characters: a sentence may have {_LONGEST * 20:,}")
+    tokens = len(run.src_tokenizer.encode(sentence))
+    if tokens > _LONGEST:
+        raise UserError(f"{place} has {tokens:,} tokens: a sentence may have {_LONGEST:,}")
+
+
+def _sentences(given: RunArguments) -> Iterable[tuple[str, str]]:
+    """(place, sentence), in their order."""
     if given.sentences:
-        return [_checked(sentence, f"sentence {number}") for number, sentence in enumerate(given.sentences, start=1)]
+        # An argument that is not UTF-8 comes with surrogates in the place of its bytes.
+        return [
+            (f"sentence {number}", _decoded(os.fsencode(sentence), f"sentence {number}"))
+            for number, sentence in enumerate(given.sentences, start=1)
+        ]
     if (name := given.flags.get("--input")) is not None:
         try:
             return _lines(Path(name).open("rb"), name)
@@ -116,21 +150,18 @@ def _sentences(given: RunArguments) -> Iterable[str]:
     return _lines(sys.stdin.buffer, "standard input")
 
 
-def _lines(file: IO[bytes], name: str) -> Iterator[str]:
+def _lines(file: IO[bytes], name: str) -> Iterator[tuple[str, str]]:
     with file:
         for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{name}, line {number} is not UTF-8: {error.reason}") from error
-            yield _checked(text, f"{name}, line {number}")
+            place = f"{name}, line {number}"
+            yield place, _decoded(line.removeprefix(codecs.BOM_UTF8 if number == 1 else b""), place)
 
 
-def _checked(text: str, place: str) -> str:
-    words = len(text.split())
-    if words > LONGEST:
-        raise UserError(f"{place} has {words:,} words: a sentence may have {LONGEST:,}")
-    return text.strip()
+def _decoded(line: bytes, place: str) -> str:
+    try:
+        return line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place} is not UTF-8: {error.reason}") from error
 
 
 def _as_json(translated: TranslatedSentence) -> dict[str, Any]:

@@ -87,10 +87,18 @@ class TokenBatchSampler(Sampler[list[int]]):
     comes once an epoch. With `shuffle`, which pairs share a batch and the order of batches depend on (seed, epoch) and
     nothing else; without, pairs go from short to long, the same each epoch. `begin_at` takes up an epoch in its middle.
 
-    Raises UserError where one pair alone is larger than `max_tokens`.
+    Raises UserError where one pair alone is larger than `max_tokens`; `setting` is what a user calls that.
     """
 
-    def __init__(self, lengths: Sequence[tuple[int, int]], *, max_tokens: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[tuple[int, int]],
+        *,
+        max_tokens: int,
+        seed: int,
+        shuffle: bool,
+        setting: str = "data.max_tokens",
+    ) -> None:
         self._lengths = [(source + 1, target + 1) for source, target in lengths]
         self._max_tokens = max_tokens
         self._seed = seed
@@ -101,8 +109,8 @@ class TokenBatchSampler(Sampler[list[int]]):
         largest = max((source + target for source, target in self._lengths), default=0)
         if largest > max_tokens:
             raise UserError(
-                f"data.max_tokens is {max_tokens}, but the longest sentence pair alone has {largest} tokens: "
-                f"set data.max_tokens to {largest} or more"
+                f"{setting} is {max_tokens}, but the longest sentence pair alone has {largest} tokens: "
+                f"set {setting} to {largest} or more"
             )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,9 +30,13 @@ _SOURCES: Mapping[str, Callable[..., Corpus]] = {
 
 
 def load_corpus(name: str, **options: Any) -> Corpus:
-    """The corpus of the source `name` with its own options. Raises `UserError` for an unknown name."""
+    """The corpus of the source `name` with its own options. Raises `UserError` for an unknown name or option."""
     if name not in _SOURCES:
         raise UserError(f"data.name={name}: there is no such data source; {did_you_mean(name, _SOURCES)}")
+    known = inspect.signature(_SOURCES[name]).parameters
+    for option in options:
+        if option not in known:
+            raise UserError(f"data.{option}: {name} has no option {option!r}: {did_you_mean(option, known)}")
     return _SOURCES[name](**options)
 
 

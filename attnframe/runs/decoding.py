@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from jaxtyping import Bool, Int
@@ -37,7 +37,11 @@ class Decoding:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Decoding:
-        """The choice that a config makes under `decoding`."""
+        """The choice that a config makes under `decoding`. Raises `UserError` for an option that there is not."""
+        known = [field.name for field in fields(cls)]
+        for key in settings:
+            if key not in known:
+                raise UserError(f"decoding.{key}: decoding has no {key!r}: {did_you_mean(key, known)}")
         return cls(**settings)
 
     def described(self) -> dict[str, Any]:
@@ -64,7 +68,9 @@ class Decoding:
         does not depend on the batch that it is in.
         """
         limits: list[int] = (2 * src_keep.sum(dim=1) + 10).tolist()
-        if self.name == "greedy" and n_best == 1:
+        if self.name == "greedy":
+            if n_best != 1:
+                raise UserError(f"decoding=greedy finds one translation: for n_best={n_best} take decoding=beam")
             return [[hypothesis] for hypothesis in greedy(model, src, src_keep, max_lengths=limits)]
         return beam_search(
             model,

@@ -35,7 +35,7 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str | torch.
     folder = RunFolder(Path(path))
     manifest = read_manifest(folder)
     settings = manifest["settings"]
-    src, tgt = (tokenizer_from_state(state) for state in _read_tokenizers(folder))
+    src, tgt = _read_tokenizers(folder)
     try:
         model = build_model(settings, attention_factory(settings), src_vocab_size=len(src), tgt_vocab_size=len(tgt))
     except UserError as error:
@@ -45,7 +45,7 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str | torch.
     return Run(folder, manifest, model.to(device).eval(), src, tgt, checkpoint, step)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A trained model with its tokenizers and everything that is written down about it.
 
@@ -59,6 +59,9 @@ class Run:
     tgt_tokenizer: Tokenizer
     checkpoint: str
     step: int
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r}, checkpoint={self.checkpoint!r}, step={self.step})"
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -111,17 +114,21 @@ def read_manifest(folder: RunFolder, word: str = "run") -> dict[str, Any]:
     except ValueError:
         manifest = {}
     if not isinstance(manifest, dict) or not {"settings", "plugins"} <= manifest.keys():
+        error = folder.path / "error.txt"
+        if error.exists() and not manifest:
+            cause = error.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["for no given reason"]
+            raise UserError(f"{word}={folder.path}: this run failed before it began: {cause[-1]}")
         raise UserError(f"{folder.manifest} does not say what ran: the run was stopped before it began, or is damaged")
     return manifest
 
 
-def _read_tokenizers(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _read_tokenizers(folder: RunFolder) -> tuple[Tokenizer, Tokenizer]:
     file = folder.path / "tokenizers.json"
     try:
         states = json.loads(file.read_text(encoding="utf-8"))
-        return states["source"], states["target"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+        return tokenizer_from_state(states["source"]), tokenizer_from_state(states["target"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read, it is missing or damaged: {error!r}") from error
 
 
 def _load_weights(model: Seq2Seq, folder: RunFolder, checkpoint: str) -> int:
@@ -132,7 +139,9 @@ def _load_weights(model: Seq2Seq, folder: RunFolder, checkpoint: str) -> int:
         state = torch.load(file, weights_only=True, map_location="cpu")
         weights = {key.removeprefix(_PREFIX): value for key, value in state["state_dict"].items()}
     except FileNotFoundError:
-        raise UserError(f"{file} is missing: the run was stopped before it had saved this state") from None
+        others = [name for name in CHECKPOINTS if (folder.checkpoints / f"{name}.ckpt").exists()]
+        hint = f"; checkpoint={others[0]} is there" if others else ""
+        raise UserError(f"{file} is missing: the run was stopped before it had saved this state{hint}") from None
     except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(f"{file} cannot be read: {str(error).partition(chr(10))[0]}") from error
     try:
@@ -149,5 +158,7 @@ def _nearest(path: Path) -> str:
 
 
 def _runs_in(path: Path) -> str:
-    runs = sorted(manifest.parent for manifest in path.glob("*/manifest.json"))
-    return f"; it holds runs, the latest is {runs[-1]}" if runs else ""
+    """A run below `path` that can be used."""
+    found = [file.parent.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/checkpoints/best.ckpt")]
+    latest = max(found, key=lambda run: run.stat().st_mtime, default=None)
+    return "" if latest is None else f"; it holds runs, the latest is {latest}"

@@ -12,14 +12,15 @@ from attnframe.data.tokenizer import BOS, EOS, SPECIAL_TOKENS, Tokenizer, seen_w
 from attnframe.model import Seq2Seq
 from attnframe.patterns import Pattern, Patterns, record_patterns
 from attnframe.patterns.words import word_patterns
+from attnframe.runs.building import in_evaluation_mode
 
 
 @dataclass(frozen=True)
 class SentencePatterns(Mapping[tuple[str, int], Pattern]):
     """Patterns by (site, layer); the weights of each are [heads, query, key], rows and columns words.
 
-    `labels` holds by site the (query labels, key labels): what the encoder reads, and what the decoder reads. What the
-    rows of `cross` mean is said in `patterns.words.word_patterns`.
+    `labels` holds by site the (query labels, key labels): what the encoder reads, what the decoder reads, and for the
+    rows of `cross` what the decoder says there, as `patterns.words.word_patterns` groups its steps.
     """
 
     source: str
@@ -43,17 +44,18 @@ def sentence_patterns(model: Seq2Seq, src: Tokenizer, tgt: Tokenizer, source: st
     """What every head of `model`, as it is now, attends to while it reads `source` and is told `target`."""
     device = next(model.parameters()).device
     batch = collate([Example(0, src.encode(source), tgt.encode(target))]).to(device)
-    with record_patterns(model) as recorded:
+    with in_evaluation_mode(model), record_patterns(model) as recorded:
         model(batch.src, None, batch.tgt_in)
     source_words = [*seen_words(src, source), SPECIAL_TOKENS[EOS]]
-    target_words = [SPECIAL_TOKENS[BOS], *seen_words(tgt, target)]
+    target_words = seen_words(tgt, target)
+    read_words = [SPECIAL_TOKENS[BOS], *target_words]
     return SentencePatterns(
         source,
         target,
         {
             "encoder_self": (source_words, source_words),
-            "decoder_self": (target_words, target_words),
-            "cross": (target_words, source_words),
+            "decoder_self": (read_words, read_words),
+            "cross": ([*target_words, SPECIAL_TOKENS[EOS]], source_words),
         },
         word_patterns(recorded, src.word_ids(source), tgt.word_ids(target)),
     )

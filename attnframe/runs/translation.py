@@ -10,6 +10,7 @@ import torch
 from attnframe.data.batching import Example, TokenBatchSampler, collate
 from attnframe.data.tokenizer import Tokenizer, unknown_words
 from attnframe.model import Seq2Seq
+from attnframe.runs.building import in_evaluation_mode
 from attnframe.runs.decoding import Decoding
 
 # Padded source tokens of a batch; as many target tokens are decoded beside them.
@@ -43,10 +44,17 @@ class TranslatedSentence:
 def translate(
     model: Seq2Seq, src: Tokenizer, tgt: Tokenizer, sentences: Sequence[str], decoding: Decoding, *, n_best: int = 1
 ) -> list[TranslatedSentence]:
-    """Each sentence translated by a model in evaluation mode, on the model's device; order and count are kept.
+    """Each sentence translated on the model's device, without dropout; order and count are kept.
 
     A sentence without a word has no candidates.
     """
+    with in_evaluation_mode(model):
+        return _translate(model, src, tgt, sentences, decoding, n_best)
+
+
+def _translate(
+    model: Seq2Seq, src: Tokenizer, tgt: Tokenizer, sentences: Sequence[str], decoding: Decoding, n_best: int
+) -> list[TranslatedSentence]:
     device = next(model.parameters()).device
     encoded = [src.encode(sentence) for sentence in sentences]
     filled = [index for index, ids in enumerate(encoded) if ids]

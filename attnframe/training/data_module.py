@@ -80,6 +80,7 @@ class TranslationData(L.LightningDataModule):
         sampler = TokenBatchSampler(
             [(len(example.src_ids), len(example.tgt_ids)) for example in examples],
             max_tokens=self._max_tokens if shuffle else self._eval_max_tokens,
+            setting="data.max_tokens" if shuffle else "data.eval_max_tokens",
             seed=self._seed,
             shuffle=shuffle,
         )

@@ -127,7 +127,7 @@ def _on_equal_paper(pictures: list[Image.Image]) -> list[Image.Image]:
 
 def _subtitle(site: str, step: int, task: TranslationTask, patterns: SentencePatterns) -> str:
     kinds = sorted({patterns[place].kind for place in patterns if place[0] == site})
-    parts = ["each row predicts the next word"] if site == "cross" else []
+    parts = ["each row says its word"] if site == "cross" else []
     parts += [f"step {step}", f"val loss {task.val_scores['val/loss']:.3f}"]
     if site == "cross" and "val/aer" in task.val_scores:
         parts.append(f"AER {task.val_scores['val/aer']:.3f}")

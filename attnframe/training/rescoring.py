@@ -15,12 +15,11 @@ from attnframe.data.schema import Corpus
 from attnframe.data.sources import corpus_of
 from attnframe.data.text_form import check_word_numbers
 from attnframe.errors import UserError
-from attnframe.runs.decoding import Decoding
+from attnframe.runs.decoding import GREEDY, Decoding
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.loading import Run
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
-from attnframe.training.scoring import recorded_choice, write_test_scores
-from attnframe.training.text_scores import signatures
+from attnframe.training.scoring import described, recorded_choice, write_test_scores
 
 _log = logging.getLogger(__name__)
 
@@ -31,23 +30,26 @@ def rescore(
     *,
     data: Mapping[str, Any] | None,
     decoding: Decoding,
+    max_tokens: int | None = None,
     advance: Callable[[int], None] = lambda pairs: None,
 ) -> dict[str, Any]:
     """Score `run` on the data that the settings `data` describe (None: its own) and write down the results.
 
-    `folder` gets results.json, with the keys of a run's own, and predictions.tsv. `advance` is told how many pairs are
+    `folder` gets results.json, with the keys of a run's own, predictions.tsv, and evaluation.json, which says what was
+    scored with what. `max_tokens` is the size of a batch where not the data's. `advance` is told how many pairs are
     done. Raises `UserError` for data that cannot be had or that holds nothing to translate.
     """
     settings = run.settings["data"] if data is None else data
     corpus = corpus_of(settings)
     if not corpus.sets["test"]:
         raise UserError(f"data={settings['name']}: there is no test set in it")
-    if data is None and corpus.hash() != run.manifest["data"]["hash"]:
-        _log.warning("the run's data has changed since: it may now be tested on what it was trained on")
     for pairs in corpus.sets.values():
         check_word_numbers(pairs, run.settings["data"]["normalization"])
+    seen = _seen_in_training(run, corpus)
+    budget = max_tokens or settings["eval_max_tokens"]
     evaluations = {
-        name: _evaluate(run, corpus, name, settings["eval_max_tokens"], decoding, advance)
+        # As in training, validations are greedy whatever the search: `val/bleu` means one thing.
+        name: _evaluate(run, corpus, name, budget, GREEDY if name == "val" else decoding, advance)
         for name in ("val", *corpus.test_sets)
         if corpus.sets[name]
     }
@@ -60,20 +62,59 @@ def rescore(
     results |= write_test_scores(folder, evaluations, choice)
     results |= {key: value for key, value in trained.items() if key.startswith("train/")}
     results |= {
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "seed": run.settings["seed"],
-        "variant": run.settings["attention"]["name"],
         "backend": ",".join(sorted(_backends_used(run.model))),
-        "checkpoint": run.checkpoint,
-        "checkpoint/step": run.step,
-        **decoding.described(),
-        "data": corpus.name,
-        "data/hash": corpus.hash(),
+        **described(run.settings, run.model, corpus, run.tgt_tokenizer, decoding),
     }
-    scored_as = signatures(corpus, lowercase=run.tgt_tokenizer.lowercase)
-    results |= {f"signature/{name}": text for name, text in scored_as.items()}
+    results |= {key: count for key, count in seen.items() if count}
+    folder.write_json("evaluation.json", _manifest(run, corpus, settings, decoding))
     folder.write_json("results.json", results)
     return results
+
+
+def _manifest(run: Run, corpus: Corpus, data: Mapping[str, Any], decoding: Decoding) -> dict[str, Any]:
+    """What was scored with what, as plain JSON data: the manifest of an evaluation."""
+    return {
+        "run": str(run.folder.path.absolute()),
+        "checkpoint": run.checkpoint,
+        "step": run.step,
+        "device": str(next(run.model.parameters()).device),
+        "precision": "32-true",
+        "decoding": decoding.described(),
+        "settings": {"data": dict(data)},
+        "data": {
+            "name": corpus.name,
+            "hash": corpus.hash(),
+            "sizes": {name: len(pairs) for name, pairs in corpus.sets.items()},
+            **corpus.description,
+        },
+    }
+
+
+def _seen_in_training(run: Run, corpus: Corpus) -> dict[str, int]:
+    """By set how many of its sources the run was trained on; says so where there are any."""
+    if corpus.hash() == run.manifest["data"]["hash"]:
+        return {}
+    try:
+        own = corpus_of(run.settings["data"])
+    except UserError as error:
+        _log.warning("whether the run was trained on these sentences cannot be told: %s", error)
+        return {}
+    if own.hash() != run.manifest["data"]["hash"]:
+        _log.warning("the run's own data has changed since: whether it was trained on these sentences cannot be told")
+    trained_on = {_key(pair.source) for pair in own.sets["train"]}
+    seen = {}
+    for name in ("val", *corpus.test_sets):
+        pairs = corpus.sets[name]
+        count = sum(_key(pair.source) in trained_on for pair in pairs)
+        seen[f"{name if name in ('val', 'test') else f'test/{name}'}/seen_in_training"] = count
+        if count:
+            _log.warning("the run was trained on %d of the %d sources of %s", count, len(pairs), name)
+    return seen
+
+
+def _key(source: str) -> str:
+    """Sentences that differ in case or spaces are the same one."""
+    return " ".join(source.casefold().split())
 
 
 def _evaluate(
@@ -85,7 +126,8 @@ def _evaluate(
     lengths = [(len(example.src_ids), len(example.tgt_ids)) for example in examples]
     device = next(run.model.parameters()).device
     evaluation = Evaluation(run.model, pairs, src, tgt, decoding)
-    for rows in TokenBatchSampler(lengths, max_tokens=max_tokens, seed=0, shuffle=False):
+    sampler = TokenBatchSampler(lengths, max_tokens=max_tokens, seed=0, shuffle=False, setting="max_tokens")
+    for rows in sampler:
         evaluation.add(collate([examples[row] for row in rows]).to(device))
         advance(len(rows))
     return evaluation
@@ -111,6 +153,10 @@ def _results_of(run: Run) -> dict[str, Any]:
         results: dict[str, Any] = json.loads((run.folder.path / "results.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except ValueError:
+        results = {}
+    if not isinstance(results, dict) or not results:
+        raise UserError(f"{run.folder.path / 'results.json'} cannot be read: it is damaged")
     return results
 
 

@@ -22,10 +22,9 @@ from attnframe.training.interruption import Interrupted, Interruption
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
 from attnframe.training.progress import working
-from attnframe.training.scoring import write_test_scores
+from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.stopped_run import read_stopped_run
 from attnframe.training.task import TranslationTask
-from attnframe.training.text_scores import signatures
 from attnframe.training.trainer import make_trainer
 
 
@@ -137,19 +136,14 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
             results = _score_best(settings["trainer"], task, parts.folder, interruption)
     finally:
         interruption.restore()
-    scored_as = signatures(data.corpus, lowercase=data.tgt_tokenizer.lowercase)
     results |= {
         "train/steps_to_95": metrics.steps_to_95,
         "train/steps": trainer.global_step,
         "train/best_step": checkpoints.best_step,
         "train/tokens_per_second": metrics.tokens_per_second,
         "train/seconds": metrics.seconds,
-        "parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
-        "seed": settings["seed"],
-        "variant": settings["attention"]["name"],
-        **Decoding.of(settings["decoding"]).described(),
         "backend": ",".join(sorted({entry["backend"] for entry in parts.backends.values()})),
-        **{f"signature/{name}": text for name, text in scored_as.items()},
+        **described(settings, parts.model, data.corpus, data.tgt_tokenizer, Decoding.of(settings["decoding"])),
     }
     parts.folder.write_json("results.json", results)
     for logger in trainer.loggers:

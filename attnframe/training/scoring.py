@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
+from attnframe.data.schema import Corpus
+from attnframe.data.tokenizer import Tokenizer
 from attnframe.patterns.alignment import HeadScore, Reading
+from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
 from attnframe.training.predictions import prediction_table
+from attnframe.training.text_scores import signatures
 
 
 def write_test_scores(
@@ -23,9 +29,28 @@ def write_test_scores(
     for name, evaluation in evaluations.items():
         prefix = "test/" if name == "test" else f"test/{name}/"
         results |= {prefix + key: value for key, value in evaluation.scores(choice, split=True).items()}
-        translations += [(name, translation) for translation in evaluation.translations()]
+        scored = evaluation.translations()
+        results[f"{prefix}sentences"] = len(scored)
+        translations += [(name, translation) for translation in scored]
     folder.write_table("predictions.tsv", *prediction_table(translations))
     return results | _chosen_heads(choice)
+
+
+def described(
+    settings: Mapping[str, Any], model: nn.Module, corpus: Corpus, tokenizer: Tokenizer, decoding: Decoding
+) -> dict[str, Any]:
+    """What scores are of and how they were made: the run, its size, the search, and sacreBLEU's signatures.
+
+    `settings` are those of the run, `tokenizer` is that of the target.
+    """
+    scored_as = signatures(corpus, lowercase=tokenizer.lowercase)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seed": settings["seed"],
+        "variant": settings["attention"]["name"],
+        **decoding.described(),
+        **{f"signature/{name}": text for name, text in scored_as.items()},
+    }
 
 
 def _chosen_heads(choice: AlignmentChoice | None) -> dict[str, Any]:

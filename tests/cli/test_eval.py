@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from command_fixtures import home  # noqa: F401
@@ -15,6 +15,7 @@ from sacrebleu.metrics.bleu import BLEU
 from tiny_run import tiny_run
 
 from attnframe import load_run
+from attnframe.data.sources import load_corpus
 
 
 @pytest.fixture(scope="module")
@@ -34,39 +35,51 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def evaluated(command: PreparedCommand, folder: Path, *arguments: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Results and predictions of one more evaluation, which leaves everything else in the folder as it was."""
+class Evaluated(NamedTuple):
+    results: dict[str, Any]
+    rows: list[dict[str, str]]
+    manifest: dict[str, Any]
+    stderr: str
+
+
+def evaluated(command: PreparedCommand, folder: Path, *arguments: str) -> Evaluated:
+    """One more evaluation, which leaves everything else in the folder as it was."""
     before = files(folder)
     done = command("eval", f"run={folder}", *arguments, cwd=folder.parent)
     assert done.status == 0, done.stderr
     after = files(folder)
     assert {name: after[name] for name in before} == before
     new = sorted(Path(name) for name in set(after) - set(before))
-    assert [file.name for file in new] == ["predictions.tsv", "results.json"]
+    assert [file.name for file in new] == ["evaluation.json", "predictions.tsv", "results.json"]
     assert len({file.parent for file in new}) == 1
     assert new[0].parent.parent == folder / "eval"
     assert done.stdout.splitlines()[-1] == f"results: {new[0].parent.relative_to(folder.parent)}"
-    results = json.loads(new[1].read_text(encoding="utf-8"))
-    with new[0].open(encoding="utf-8", newline="") as file:
-        return results, list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    with new[1].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    results, manifest = (json.loads(file.read_text(encoding="utf-8")) for file in (new[2], new[0]))
+    return Evaluated(results, rows, manifest, done.stderr)
 
 
 def test_the_best_state_scores_as_it_did(command: PreparedCommand, folder: Path) -> None:
     own = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    results, rows = evaluated(command, folder)
+    results, rows, manifest, said = evaluated(command, folder)
+    assert said == ""
     assert set(own) <= set(results)
     for key, value in own.items():
         expected = pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
         assert results[key] == expected, key
     assert results["decoding"] == "greedy"
-    assert results["checkpoint/step"] == own["train/best_step"]
+    assert (manifest["checkpoint"], manifest["step"]) == ("best", own["train/best_step"])
+    assert manifest["run"] == str(folder)
+    assert manifest["data"] == json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["data"]
     with (folder / "predictions.tsv").open(encoding="utf-8", newline="") as file:
         assert rows == list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def test_beam_search_is_that_of_the_model(command: PreparedCommand, folder: Path) -> None:
     chosen = ("decoding=beam", "decoding.beam_size=3", "decoding.length_penalty=0.7")
-    results, rows = evaluated(command, folder, *chosen)
+    results, rows, manifest, _ = evaluated(command, folder, *chosen)
+    assert manifest["decoding"] == {key: value for key, value in results.items() if key.startswith("decoding")}
     assert (results["decoding"], results["decoding/beam_size"], results["decoding/length_penalty"]) == ("beam", 3, 0.7)
     expected = load_run(folder).translate([row["source"] for row in rows], beam_size=3, length_penalty=0.7)
     assert [row["hypothesis"] for row in rows] == expected
@@ -76,22 +89,23 @@ def test_beam_search_is_that_of_the_model(command: PreparedCommand, folder: Path
 
 
 def test_the_last_checkpoint(command: PreparedCommand, folder: Path) -> None:
-    results, _ = evaluated(command, folder, "checkpoint=last")
-    assert results["checkpoint/step"] == 60
+    results, _, manifest, _ = evaluated(command, folder, "checkpoint=last")
+    assert (manifest["checkpoint"], manifest["step"]) == ("last", 60)
     with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         last = [row for row in csv.DictReader(file) if row["val/loss"]][-1]
     assert results["val/loss"] == pytest.approx(float(last["val/loss"]), rel=1e-5)
 
 
-def test_other_generated_sentences(command: PreparedCommand, folder: Path) -> None:
-    results, rows = evaluated(
-        command, folder, "data=grammar", "data.seed=7", "data.train_size=90", "data.val_size=11", "data.test_size=17",
-        "data.held_out_size=5",
-    )  # fmt: skip
-    own = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert results["data/hash"] != json.loads((folder / "manifest.json").read_text())["data"]["hash"]
-    assert sum(row["set"] == "test" for row in rows) == 17
-    assert set(own) - set(results) <= {key for key in own if "/length/" in key or "/phenomenon/" in key}
+def test_sentences_of_the_training_set_are_named(command: PreparedCommand, folder: Path) -> None:
+    train = load_corpus("grammar", train_size=300, val_size=13, test_size=11, held_out_size=7).sets["train"]
+    known = [f"{pair.source.upper()}\t{pair.target}" for pair in train[:5]]
+    new = [f"the zyzzyva {number} is tired.\tnon" for number in range(3)]
+    (folder.parent / "half.tsv").write_text("\n".join([*known, *new]) + "\n", encoding="utf-8")
+    results, rows, manifest, said = evaluated(command, folder, "data=parallel_file", "data.path=half.tsv")
+    assert results["test/seen_in_training"] == 5
+    assert "the run was trained on 5 of the 8 sources of test" in said
+    assert len(rows) == results["test/sentences"] == 8
+    assert manifest["settings"]["data"]["path"] == str(folder.parent / "half.tsv")
 
 
 def test_a_file_of_ones_own_is_a_test_set_as_a_whole(command: PreparedCommand, folder: Path) -> None:
@@ -100,7 +114,11 @@ def test_a_file_of_ones_own_is_a_test_set_as_a_whole(command: PreparedCommand, f
         f"the {word} is tired.\tle mot {word} est court.\t0-0 1-2 2?3" for word in ("old", "sad", "zyzzyva", "big")
     ]
     (folder.parent / "mine.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    results, rows = evaluated(command, folder, "data=parallel_file", "data.path=mine.tsv")
+    # Longer than any sentence of the run, and one with nothing to translate.
+    lines.append("the old man is " + "not " * 120 + "tired.\tnon\t0-0")
+    (folder.parent / "mine.tsv").write_text("\n".join([*lines, "alone\t\t"]) + "\n", encoding="utf-8")
+    results, rows, _, said = evaluated(command, folder, "data=parallel_file", "data.path=mine.tsv")
+    assert "empty" in said
     assert [row["source"] for row in rows] == [line.split("\t")[0] for line in lines]
     assert {row["set"] for row in rows} == {"test"}
     assert results["test/unknown_src_words"] == 1
@@ -120,6 +138,11 @@ def test_a_file_of_ones_own_is_a_test_set_as_a_whole(command: PreparedCommand, f
         (["RUN", "data=parallel_file", "data.path=nofile.tsv"], "nofile.tsv"),
         (["RUN", "data=parallel_file"], "data.path"),
         (["RUN", "data=grammar", "data.train_sze=3"], "data.train_sze: data has no 'train_sze'"),
+        (["RUN", "data=grammar", "+data.foo=3"], "data.foo: grammar has no option 'foo'"),
+        (["RUN", "data=3"], "data=3: data is chosen by name"),
+        (["RUN", "data.path=mine.tsv"], "data.path: only parallel_file, tatoeba has 'path'; choose it first: data="),
+        (["RUN", "data=grammar", "data.tokenizer=bpe"], "data.tokenizer=bpe: the tokenizers are those of the run"),
+        (["RUN", "max_tokens=3"], "max_tokens is 3, but the longest sentence pair alone has"),
         (["RUN", "--beam"], "--beam: there is no such flag"),
         (["RUN", "checkpoint=first"], "checkpoint=first"),
         (["RUN", "another"], "another: this is neither KEY=VALUE nor a flag"),

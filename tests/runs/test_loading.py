@@ -91,7 +91,8 @@ def test_patterns_are_those_of_a_teacher_forced_pass(run: Run) -> None:
     assert {site for site, _ in patterns} == set(SITES)
     queries, keys = patterns.labels["cross"]
     assert keys == ["the", "dog", "sees", "the", "cat", "<eos>"]
-    assert queries == ["<bos>", "le", "chien", "voit", "le", "chat"]
+    assert queries == ["le", "chien", "voit", "le", "chat", "<eos>"], "what each row says"
+    assert patterns.labels["decoder_self"] == (["<bos>", *queries[:-1]],) * 2, "what the decoder reads"
     for place, pattern in patterns.items():
         queries, keys = patterns.labels[place[0]]
         assert pattern.weights.shape[1:] == (len(queries), len(keys))
