@@ -71,8 +71,10 @@ def main(arguments: list[str]) -> int:
     decoding = Decoding.of(config["decoding"])
     run = load_run(config["run"], checkpoint=config["checkpoint"], device=run_arguments.device(config["device"]))
     as_json, n_best_lines = "--json" in given.flags, "--n-best" in given.flags
+    # What is typed at a terminal is answered line by line.
+    size = 1 if not given.sentences and "--input" not in given.flags and sys.stdin.isatty() else _CHUNK
     unknown: dict[str, None] = {}
-    for number, translated in enumerate(_translate_all(run, decoding, _sentences(given), n_best), start=1):
+    for number, translated in enumerate(_translate_all(run, decoding, _sentences(given), n_best, size), start=1):
         unknown |= dict.fromkeys(translated.unknown_words)
         if as_json:
             write(json.dumps(_as_json(translated), ensure_ascii=False) + "\n")
@@ -97,11 +99,9 @@ def _with_beam(given: RunArguments, n_best: int) -> RunArguments:
 
 
 def _translate_all(
-    run: Run, decoding: Decoding, sentences: Iterable[tuple[str, str]], n_best: int
+    run: Run, decoding: Decoding, sentences: Iterable[tuple[str, str]], n_best: int, size: int
 ) -> Iterator[TranslatedSentence]:
-    """In chunks, so that a long input begins to come out soon and never lies in memory as a whole."""
-    # At a terminal each line is answered when it is typed.
-    size = 1 if isinstance(sentences, Iterator) and sys.stdin.isatty() else _CHUNK
+    """In chunks of `size`, so that a long input begins to come out soon and never lies in memory as a whole."""
     # A count on the terminal while the translations go elsewhere.
     shown = sys.stderr.isatty() and not sys.stdout.isatty()
     with counting("sentences") if shown else nullcontext(lambda number: None) as advance:
