@@ -66,8 +66,8 @@ def trainer_arguments(trainer: dict[str, Any]) -> dict[str, Any]:
         if trainer[key] == 0:
             raise UserError(f"trainer.{key}=0: a run trains, validates and tests, so it must be more than 0")
     for key in ("max_steps", "max_epochs"):
-        if trainer[key] is not None and trainer[key] < 0:
-            raise UserError(f"trainer.{key}={trainer[key]} must be 1 or more (null: see `attnframe list trainer`)")
+        if trainer[key] is not None and trainer[key] < -1:
+            raise UserError(f"trainer.{key}={trainer[key]} must be 1 or more, or -1 for no limit")
     if trainer["max_time"] is not None and not _TIME.fullmatch(str(trainer["max_time"])):
         raise UserError(f"trainer.max_time={trainer['max_time']}: write it as DD:HH:MM:SS, ten minutes as 00:00:10:00")
     several = trainer["num_nodes"] > 1 or str(trainer["strategy"]) != "auto" or trainer["devices"] not in (1, "1")

@@ -135,7 +135,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_reader_that_leaves_early_hears_nothing() -> None:
-    code = "from attnframe.cli.list import main; main(['attention']); main([])"
+    code = "import sys; sys.argv = ['attnframe', 'list', 'attention']; from attnframe.cli import main; main()"
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as stdout:

@@ -96,7 +96,8 @@ def test_patterns_of_a_run_with_pieces_are_between_words(pieces_run: Path) -> No
         arrays = np.load(file)
         source = arrays["encoder_self/key_labels"].tolist()
         (pair,) = [pair for pair in capitalised().sets["val"] if [*split_words(pair.source.lower()), "<eos>"] == source]
-        target = ["<bos>", *split_words(pair.target.lower())]
+        words = [*split_words(pair.target.lower()), "<eos>"]
+        target = ["<bos>", *words[:-1]]
         batch = collate([Example(0, src.encode(pair.source), tgt.encode(pair.target))])
         with torch.no_grad(), record_patterns(model) as patterns:
             model(batch.src, None, batch.tgt_in)
@@ -104,7 +105,7 @@ def test_patterns_of_a_run_with_pieces_are_between_words(pieces_run: Path) -> No
         read = [0, *(word + 1 for word in tgt.word_ids(pair.target))]
         said = [*tgt.word_ids(pair.target), len(target) - 1]
         sides = {"encoder_self": (src_words, src_words), "decoder_self": (read, read), "cross": (said, src_words)}
-        labels = {"encoder_self": (source, source), "decoder_self": (target, target), "cross": (target, source)}
+        labels = {"encoder_self": (source, source), "decoder_self": (target, target), "cross": (words, source)}
         for site, (queries, keys) in sides.items():
             assert (arrays[f"{site}/query_labels"].tolist(), arrays[f"{site}/key_labels"].tolist()) == labels[site]
             for layer in range(2):

@@ -183,12 +183,13 @@ def test_drawn_patterns_are_those_of_the_model(first: Path) -> None:
         source = arrays["encoder_self/query_labels"].tolist()
         (pair,) = [pair for pair in pairs if [*split_words(pair.source), "<eos>"] == source]
         drawn.append(set(pair.tags))
-        target = ["<bos>", *split_words(pair.target)]
+        said = [*split_words(pair.target), "<eos>"]
+        target = ["<bos>", *said[:-1]]
         src = torch.tensor([[*data.src_tokenizer.encode(pair.source), EOS]])
         tgt = torch.tensor([[BOS, *data.tgt_tokenizer.encode(pair.target)]])
         with torch.no_grad(), record_patterns(model) as patterns:
             model(src, None, tgt)
-        labels = {"encoder_self": (source, source), "decoder_self": (target, target), "cross": (target, source)}
+        labels = {"encoder_self": (source, source), "decoder_self": (target, target), "cross": (said, source)}
         for site, (queries, keys) in labels.items():
             assert arrays[f"{site}/query_labels"].tolist() == queries
             assert arrays[f"{site}/key_labels"].tolist() == keys
