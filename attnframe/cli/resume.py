@@ -24,7 +24,7 @@ from attnframe.cli.schema import TrainerSchema
 from attnframe.errors import UserError, did_you_mean
 from attnframe.runs import building
 from attnframe.runs.folder import RunFolder
-from attnframe.runs.loading import read_manifest
+from attnframe.runs.loading import lost_plugins, read_manifest
 
 LIMITS = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")
 
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
         attention = building.attention_factory(plain)
         building.try_attention(attention)
     except UserError as error:
-        plugins = f"; it was trained with the plugins {', '.join(manifest['plugins'])}" if manifest["plugins"] else ""
+        plugins = lost_plugins(manifest)
         raise UserError(f"resume={folder}: this run cannot be built again: {error}{plugins}") from error
 
     # Here and not above: Lightning takes seconds to import, which a mistyped folder must not cost.
@@ -112,8 +112,8 @@ def _parse(arguments: list[str]) -> tuple[Path, dict[str, Any]]:
                 f"{did_you_mean(key, LIMITS)}"
             )
         limits[key.removeprefix("trainer.")] = value = _value(item)
-        if value is None:
-            raise UserError(f"{item}: a run that goes on needs to know how far: give a number")
+        if value is None or "${" in str(value):
+            raise UserError(f"{item}: a run that goes on needs to know how far: give the limit itself")
     return Path(folders[0]).expanduser(), limits
 
 

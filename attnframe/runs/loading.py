@@ -39,8 +39,7 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str | torch.
     try:
         model = build_model(settings, attention_factory(settings), src_vocab_size=len(src), tgt_vocab_size=len(tgt))
     except UserError as error:
-        plugins = f"; it was trained with the plugins {', '.join(manifest['plugins'])}" if manifest["plugins"] else ""
-        raise UserError(f"{folder.path}: this run cannot be built again: {error}{plugins}") from error
+        raise UserError(f"{folder.path}: this run cannot be built again: {error}{lost_plugins(manifest)}") from error
     step = _load_weights(model, folder, checkpoint)
     return Run(folder, manifest, model.to(device).eval(), src, tgt, checkpoint, step)
 
@@ -120,6 +119,13 @@ def read_manifest(folder: RunFolder, word: str = "run") -> dict[str, Any]:
             raise UserError(f"{word}={folder.path}: this run failed before it began: {cause[-1]}")
         raise UserError(f"{folder.manifest} does not say what ran: the run was stopped before it began, or is damaged")
     return manifest
+
+
+def lost_plugins(manifest: Mapping[str, Any]) -> str:
+    """A clause for a run that cannot be built again: the plugins that it had, and how to have them here."""
+    if not manifest["plugins"]:
+        return ""
+    return f"; it was trained with the plugins {', '.join(manifest['plugins'])}: $ATTNFRAME_PLUGINS names their folders"
 
 
 def _read_tokenizers(folder: RunFolder) -> tuple[Tokenizer, Tokenizer]:

@@ -54,6 +54,8 @@ class Place(L.Callback):
                 "current": _counters(self.batch),
                 "is_last_batch": False,
             }
+            # Lightning counts one more each time a run goes on.
+            loops["epoch_loop.state_dict"]["_batches_that_stepped"] = self.step
 
     def restore_random_state(self) -> None:
         """Go on with the random numbers of the checkpoint, once; as late as may be, for building a model draws some."""

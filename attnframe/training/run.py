@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -45,8 +46,6 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) ->
         loggers = make_loggers(settings["logger"], LoggedRun(folder, settings["name"], settings))
         parts = Assembly(settings, folder, attention)
         parts.trainer.loggers = loggers
-        src, tgt = parts.data.src_tokenizer, parts.data.tgt_tokenizer
-        folder.write_json("tokenizers.json", {"source": src.state_dict(), "target": tgt.state_dict()})
         folder.write_manifest(parts.manifest())
         return _train(parts, checkpoint=None)
 
@@ -90,7 +89,7 @@ def _pick_up(
     stopped.check_weights(parts.model)
     first = stopped.manifest
     part = len(first.get("resumed", [])) + 1
-    logged = LoggedRun(folder, settings["name"], settings, part, first["wandb_id"])
+    logged = LoggedRun(folder, settings["name"], settings, part, first.get("wandb_id"))
     parts.trainer.loggers = make_loggers(settings["logger"], logged)
     manifest = resumed_manifest(first, parts.manifest(), step=stopped.step, limits=limits)
     return parts, manifest, folder.last_checkpoint if stopped.checkpoint else None
@@ -99,6 +98,8 @@ def _pick_up(
 @contextmanager
 def _closing(folder: RunFolder) -> Iterator[None]:
     """Close the folder with the marker for how the body ends, and W&B's run likewise."""
+    # Until the training's own handlers are in place SIGTERM is a Ctrl-C, which leaves a marker.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except (KeyboardInterrupt, SystemExit, Exception) as error:
@@ -115,6 +116,8 @@ def _closing(folder: RunFolder) -> Iterator[None]:
         folder.close("FAILED", traceback.format_exc())
         reason = " ".join(str(error).split())
         raise RunFailed(f"{type(error).__name__}: {reason}; the traceback is in {folder.path / 'error.txt'}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     finish_wandb(exit_code=0)
     folder.close("DONE")
 
@@ -122,6 +125,8 @@ def _closing(folder: RunFolder) -> Iterator[None]:
 def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
     """Train from the state in `checkpoint`, or from the start; validate and test; the results."""
     settings, data, metrics, checkpoints = parts.settings, parts.data, parts.metrics, parts.checkpoints
+    tokenizers = {"source": data.src_tokenizer.state_dict(), "target": data.tgt_tokenizer.state_dict()}
+    parts.folder.write_json("tokenizers.json", tokenizers)
     trainer, task, interruption = parts.trainer, parts.task, parts.interruption
     try:
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)

@@ -15,6 +15,7 @@ from attnframe.data.schema import Corpus
 from attnframe.errors import UserError
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.loading import read_manifest
+from attnframe.training.metrics_log import COLUMNS
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,33 @@ def read_stopped_run(folder: RunFolder, limits: Mapping[str, Any]) -> StoppedRun
     try:
         checkpoint = torch.load(file, weights_only=True, map_location="cpu")
         missing = {"Place", "MetricsLog", "Checkpoints", "Timer"} - checkpoint["callbacks"].keys()
+        missing |= {"loops", "state_dict", "global_step"} - checkpoint.keys()
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise UserError(f"{file} cannot be read: {str(error).partition(chr(10))[0]}") from error
+        raise UserError(f"{file} cannot be read, it is damaged: {error!r:.100}") from error
     if missing:
         raise UserError(f"{file} was written by an attnframe that could not go on with a run")
     has_best = folder.best_checkpoint.exists() or folder.next_best_checkpoint.exists()
     if checkpoint["callbacks"]["Checkpoints"]["best_step"] >= 0 and not has_best:
         raise UserError(f"{folder.best_checkpoint} is missing: the run cannot go on without it")
+    _check_metrics(folder, checkpoint["callbacks"]["MetricsLog"]["rows"])
     return StoppedRun(folder, manifest, limits, checkpoint)
+
+
+def _check_metrics(folder: RunFolder, rows: int) -> None:
+    """Refuse a metrics.csv that has lost some of the `rows` that the checkpoint knows; one taken away begins anew."""
+    file = folder.metrics
+    if not file.exists():
+        return
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        lines = []
+    # The last row that counts must be whole; what comes after it is cut off anyway.
+    whole = [line for line in lines[: 1 + rows] if line.count(",") == len(COLUMNS) - 1]
+    if rows and (lines[:1] != [",".join(COLUMNS)] or len(whole) < 1 + rows):
+        raise UserError(
+            f"{file} is damaged: the run has written {rows} rows, of which {max(0, len(whole) - 1)} are left"
+        )
 
 
 def _numbers(trainer: Mapping[str, Any]) -> dict[str, float]:

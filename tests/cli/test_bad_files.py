@@ -240,7 +240,7 @@ def bad_places() -> Iterator[Case]:
     for path in ("nowhere/pairs.tsv", "/nowhere/at/all.tsv"):
         yield Case(path, lambda _, path=path: [f"data.path={path}"], f"{path}: ", "no folder")  # type: ignore[misc]
     yield Case("a folder", folders, "mine.gz: ", "is a folder")
-    yield Case("this folder", lambda _: ["data.path=."], ".: ", "is a folder")
+    yield Case("this folder", lambda _: ["data.path=."], ": is a folder", "a folder")
     yield Case("a device", lambda _: ["data.path=/dev/zero"], "/dev/zero: ", "no regular file")
     yield Case("a long name", lambda _: ["data.path=" + "x" * 999], "cannot be read", "name too long")
     yield Case("Tatoeba, missing", lambda _: ["data=tatoeba", "data.path=fra.txt"], "fra.txt: ", "no such file")

@@ -167,6 +167,8 @@ def assert_same_end(path: Path, whole: Path) -> None:
         ours, theirs = checkpoint(path, name), checkpoint(whole, name)
         for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
             assert same(ours[key], theirs[key]), (name, key)
+        counters = [state["loops"]["fit_loop"]["epoch_loop.state_dict"] for state in (ours, theirs)]
+        assert counters[0] == counters[1]
         for callback in ("Place", "Checkpoints", "PatternSnapshots"):
             assert same(ours["callbacks"][callback], theirs["callbacks"][callback]), (name, callback)
     assert (path / "predictions.tsv").read_bytes() == (whole / "predictions.tsv").read_bytes()

@@ -153,6 +153,25 @@ def test_a_damaged_checkpoint_is_refused(copy: Path) -> None:
     refused(copy, r"best\.ckpt is missing", max_steps=19)
 
 
+def test_a_damaged_metrics_log_is_refused(copy: Path) -> None:
+    metrics = copy / "metrics.csv"
+    whole = metrics.read_bytes()
+    for damaged in (whole[:-20], whole[:10], b"", b"\xff\xfe" * 99, b"step" + whole):
+        metrics.write_bytes(damaged)
+        refused(
+            copy,
+            r"metrics\.csv is damaged: the run has written \d+ rows, of which \d+ are left",
+            max_steps=19,
+        )
+
+
+def test_what_a_run_needs_to_be_used_is_written_again(copy: Path) -> None:
+    before = (copy / "tokenizers.json").read_bytes()
+    (copy / "tokenizers.json").unlink()
+    tiny_resume(copy, max_steps=12)
+    assert (copy / "tokenizers.json").read_bytes() == before
+
+
 def test_a_run_that_is_running_is_refused(copy: Path) -> None:
     with RunFolder(copy).held():
         refused(copy, r"is still being run by process \d+ on .+", max_steps=19)
