@@ -15,6 +15,7 @@ from command_line import SMALL, PreparedCommand, markers, run_folders
 from attnframe import registry
 from attnframe.cli import composition, settings
 from attnframe.cli.schema import TrainerSchema
+from attnframe.data.sources import load_corpus
 from attnframe.model import AttentionFactory
 from attnframe.runs import building
 
@@ -140,6 +141,11 @@ def test_trainer_settings_are_arguments_of_lightnings_trainer() -> None:
 )
 def test_every_choice_runs_two_steps(train: PreparedCommand, tmp_path: Path, choice: str) -> None:  # noqa: F811
     sizes = SMALL[1:5] if choice.startswith("model=") else SMALL[1:]
+    if composed(choice)["data"]["name"] != "grammar":
+        pairs = load_corpus("grammar", train_size=90, val_size=1, test_size=1, held_out_size=1).sets["train"]
+        lines = "".join(f"{pair.source}\t{pair.target}\n" for pair in pairs)
+        (tmp_path / "pairs.tsv").write_text(lines, encoding="utf-8")
+        sizes = ("data.path=pairs.tsv", "data.val_size=5", "data.test_size=5", *SMALL[5:])
     chosen = ["debug=fast", *sizes, "trainer.max_steps=2", "callbacks.patterns.sentences=1", choice]
     finished = train("train", *chosen, cwd=tmp_path)
     assert (finished.status, finished.stderr) == (0, "")
