@@ -62,8 +62,6 @@ class PatternSnapshots(L.Callback):
         folder = self._folder.patterns / f"step_{step:06d}"
         folder.mkdir(parents=True, exist_ok=True)
         pictures: dict[str, list[tuple[Image.Image, str]]] = {site: [] for site in SITES}
-        was_training = task.model.training
-        task.model.eval()
         src, tgt = task.data.src_tokenizer, task.data.tgt_tokenizer
         pairs = varied(task.data.corpus.sets["val"], self._sentences)
         for index, pair in enumerate(pairs):
@@ -85,7 +83,6 @@ class PatternSnapshots(L.Callback):
                 )
                 picture.save(folder / f"sentence_{index}_{site}.png")
                 pictures[site].append((picture, f"{pair.source} | {subtitle}"))
-        task.model.train(was_training)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 for site, drawn in pictures.items():
