@@ -35,7 +35,7 @@ class SourceGroups:
         """Pairs left out because the same two sentences came before."""
         self._groups: dict[str, dict[tuple[str, str], TextPair]] = {}
         for pair in pairs:
-            group = self._groups.setdefault(_key(pair.source), {})
+            group = self._groups.setdefault(source_key(pair.source), {})
             if (pair.source, pair.target) in group:
                 self.duplicates += 1
             else:
@@ -98,7 +98,7 @@ def _merged(key: str, pairs: Sequence[TextPair]) -> SentencePair:
     return SentencePair(_id(key), first.source, first.target, first.alignment, references=tuple(others))
 
 
-def _key(source: str) -> str:
+def source_key(source: str) -> str:
     """The same for all sources that a tokenizer which lowers case and applies NFKC could take for one another."""
     folded = unicodedata.normalize("NFKC", source).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())

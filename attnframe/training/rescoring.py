@@ -13,6 +13,7 @@ from attnframe.attention import Attention
 from attnframe.data.batching import Example, TokenBatchSampler, collate
 from attnframe.data.schema import Corpus
 from attnframe.data.sources import corpus_of
+from attnframe.data.splitting import source_key
 from attnframe.data.text_form import check_word_numbers
 from attnframe.errors import UserError
 from attnframe.runs.decoding import GREEDY, Decoding
@@ -101,20 +102,15 @@ def _seen_in_training(run: Run, corpus: Corpus) -> dict[str, int]:
         return {}
     if own.hash() != run.manifest["data"]["hash"]:
         _log.warning("the run's own data has changed since: whether it was trained on these sentences cannot be told")
-    trained_on = {_key(pair.source) for pair in own.sets["train"]}
+    trained_on = {source_key(pair.source) for pair in own.sets["train"]}
     seen = {}
     for name in ("val", *corpus.test_sets):
         pairs = corpus.sets[name]
-        count = sum(_key(pair.source) in trained_on for pair in pairs)
+        count = sum(source_key(pair.source) in trained_on for pair in pairs)
         seen[f"{name if name in ('val', 'test') else f'test/{name}'}/seen_in_training"] = count
         if count:
             _log.warning("the run was trained on %d of the %d sources of %s", count, len(pairs), name)
     return seen
-
-
-def _key(source: str) -> str:
-    """Sentences that differ in case or spaces are the same one."""
-    return " ".join(source.casefold().split())
 
 
 def _evaluate(
