@@ -7,8 +7,9 @@ from attnframe.attention.base import Attention
 from attnframe.attention.build import build_attention, settle_backend
 from attnframe.attention.caching import KeyValueCache
 from attnframe.attention.functional import masked_softmax, merge_heads, split_heads
+from attnframe.attention.interventions import intervene, uniform_heads, zero_heads
 from attnframe.attention.mask import Mask
-from attnframe.attention.observing import AttendCall, Observer, PatternKind
+from attnframe.attention.observing import AttendCall, Intervention, Observer, PatternKind
 from attnframe.attention.tracing import observe, trace_attend
 
 # Every file here registers what it defines, so a new core variant is one new file.
@@ -18,15 +19,19 @@ for _module in pkgutil.iter_modules(__path__):
 __all__ = [
     "AttendCall",
     "Attention",
+    "Intervention",
     "KeyValueCache",
     "Mask",
     "Observer",
     "PatternKind",
     "build_attention",
+    "intervene",
     "masked_softmax",
     "merge_heads",
     "observe",
     "settle_backend",
     "split_heads",
     "trace_attend",
+    "uniform_heads",
+    "zero_heads",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from attnframe.attention.caching import KeptTokens
 from attnframe.attention.mask import Mask
-from attnframe.attention.observing import AttendCall, Observer, PatternKind
+from attnframe.attention.observing import AttendCall, Intervention, Observer, PatternKind
 from attnframe.backends import MaskMod, Request, Resolution, ScoreMod, resolve
 from attnframe.backends.resolution import AUTO
 from attnframe.errors import UserError
@@ -47,6 +48,7 @@ class Attention(nn.Module):
         self.attention_dropout = 0.0
         self._resolutions: dict[Request, Resolution] = {}
         self._observers: list[Observer] = []
+        self._interventions: list[Intervention] = []
         self._kept: KeptTokens | None = None
 
     def __call__(
@@ -67,7 +69,7 @@ class Attention(nn.Module):
         if self._kept is not None:
             self._kept.begin(bound)
         for observer in self._observers:
-            observer.called(self)
+            observer.called(self, query, key, value)
         output: Tensor = super().__call__(query, key, value, bound)
         if not isinstance(output, Tensor):
             raise UserError(f"{type(self).__name__}.forward returned a {type(output).__name__}, not one tensor")
@@ -77,7 +79,7 @@ class Attention(nn.Module):
                 f"but the embeddings it was given have {list(query.shape)}"
             )
         for observer in self._observers:
-            observer.returned(self)
+            observer.returned(self, output)
         return output
 
     def attend(
@@ -121,18 +123,27 @@ class Attention(nn.Module):
         output = self.resolution(request).backend.attend(
             q, k, v, mask, scale=scale, dropout=dropout, score_mod=score_mod, mask_mod=mask_mod
         )
-        for observer in self._observers:
-            observer.attended(self, AttendCall(request, q, k, v, mask, scale, score_mod, mask_mod, output))
+        if self._observers or self._interventions:
+            call = AttendCall(request, q, k, v, mask, scale, score_mod, mask_mod, output)
+            for observer in self._observers:
+                observer.attended(self, call)
+            for intervention in self._interventions:
+                call = dataclasses.replace(call, output=intervention(call))
+            output = call.output
         return output
 
-    def report_pattern(self, combine: Callable[..., Tensor], kind: PatternKind | str) -> None:
+    def report_pattern(
+        self, combine: Callable[..., Tensor], kind: PatternKind | str, *, mass: float | Tensor | None = None
+    ) -> None:
         """Say what this call's pattern is, where it is not the weights of one `attend`.
 
         `combine` is called only while someone records, with the weights [batch, heads, query, key] of each `attend`
-        call of this forward in order, and returns the effective pattern of the same shape.
+        call of this forward in order, and returns the effective pattern of the same shape. `mass` is what its rows sum
+        to, a number or a tensor that broadcasts to [batch, heads, query], where that is known; of probabilities it is
+        1. Rows of queries that may attend to nothing are zero whatever the mass.
         """
         for observer in self._observers:
-            observer.reported(self, combine, PatternKind(kind))
+            observer.reported(self, combine, PatternKind(kind), mass)
 
     def cached(self, name: str, new: Float[Tensor, "batch *rest new width"]) -> Float[Tensor, "batch *rest key width"]:
         """`new`, made of the keys that `forward` was given, behind the same of all earlier ones: of every token so far.
@@ -175,6 +186,26 @@ class Attention(nn.Module):
         finally:
             self._observers.remove(observer)
 
+    @contextlib.contextmanager
+    def changed_by(self, intervention: Intervention) -> Iterator[None]:
+        """Within this context `attend` returns what `intervention` makes of its call; observers see the call itself."""
+        self._interventions.append(intervention)
+        try:
+            yield
+        finally:
+            self._interventions.remove(intervention)
+
+    @contextlib.contextmanager
+    def set_apart(self) -> Iterator[None]:
+        """Within this context it runs on `eager`, nobody observes or changes its calls, and no key or value is kept."""
+        before = dict(self.__dict__)
+        self.backend, self._resolutions = "eager", {}
+        self._observers, self._interventions, self._kept = [], [], None
+        try:
+            yield
+        finally:
+            self.__dict__.update(before)
+
     @property
     def can_be_cached(self) -> bool:
         """Whether it is `cacheable`, and has no other attention inside, which would need a cache of its own."""
@@ -190,5 +221,5 @@ class Attention(nn.Module):
             self._kept = before
 
     def __getstate__(self) -> dict[str, Any]:
-        # Observers, resolved backends and caches belong to this process; a copy finds its own.
-        return {**self.__dict__, "_observers": [], "_resolutions": {}, "_kept": None}
+        # Observers, interventions, resolved backends and caches belong to this process; a copy finds its own.
+        return {**self.__dict__, "_observers": [], "_interventions": [], "_resolutions": {}, "_kept": None}

@@ -44,17 +44,23 @@ class AttendCall:
     output: Tensor
 
 
+Intervention = Callable[[AttendCall], Tensor]
+"""What `attend` is to return in the place of its output, [batch, heads, query, value_dim] both."""
+
+
 class Observer:
     """Sees a module's calls. A subclass overrides what it wants to know."""
 
-    def called(self, module: Attention) -> None:
-        """Before each `forward`."""
+    def called(self, module: Attention, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Before each `forward`, with the embeddings that it is given."""
 
     def attended(self, module: Attention, call: AttendCall) -> None:
         """After each `attend`."""
 
-    def reported(self, module: Attention, combine: Callable[..., Tensor], kind: PatternKind) -> None:
-        """When the variant reports its own pattern; `combine` takes the weights of its `attend` calls in order."""
+    def reported(
+        self, module: Attention, combine: Callable[..., Tensor], kind: PatternKind, mass: float | Tensor | None
+    ) -> None:
+        """When the variant reports its own pattern; the arguments are those of `Attention.report_pattern`."""
 
-    def returned(self, module: Attention) -> None:
-        """After each `forward`."""
+    def returned(self, module: Attention, output: Tensor) -> None:
+        """After each `forward`, with the ΔE that it returns."""

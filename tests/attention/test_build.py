@@ -190,7 +190,7 @@ def test_copies_compute_the_same_and_are_watched_by_nobody(
     class Watcher(Observer):
         returned_from: list[Attention]
 
-        def returned(self, module: Attention) -> None:
+        def returned(self, module: Attention, output: Tensor) -> None:
             self.returned_from.append(module)
 
     watcher = Watcher()

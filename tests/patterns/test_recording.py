@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from torch.testing import assert_close
 from attnframe import Attention, Mask, build_attention, merge_heads, record_patterns, register_attention, split_heads
 from attnframe.attention import PatternKind
 from attnframe.backends import backends
+from attnframe.errors import UserError
 from attnframe.patterns import recording
 from attnframe.patterns.recording import PatternError
 
@@ -35,6 +37,7 @@ def one_step(module: Attention, mask: Mask, dtype: torch.dtype, device: torch.de
     return [output.detach(), query.grad, context.grad, *(parameter.grad for parameter in module.parameters())]
 
 
+@pytest.mark.parametrize("contributions", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
@@ -44,15 +47,18 @@ def test_outputs_and_gradients_stay_bit_equal(
     kind: str,
     dtype: torch.dtype,
     dropout: float,
+    contributions: bool,
     build: Callable[..., Attention],
     device: torch.device,
 ) -> None:
     module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=dtype, dropout=dropout)
     mask = mask_of(kind, device)
     plain = one_step(module, mask, dtype, device)
-    with record_patterns(module) as patterns:
+    used = module.backends_used()
+    with record_patterns(module, contributions=contributions) as patterns:
         recorded = one_step(module, mask, dtype, device)
     assert len(patterns) == 1
+    assert module.backends_used() == used == {backend_name}
     for one, other in zip(plain, recorded, strict=True):
         assert (one is None) is (other is None)
         if one is not None:
@@ -160,6 +166,76 @@ def test_nothing_is_kept_or_called_while_nobody_records(monkeypatch: pytest.Monk
     with record_patterns(module, sites=["cross"]) as patterns:
         module(x, x, x)
     assert (module.asked, len(rebuilt), len(patterns)) == (1, 2, 0)
+
+
+class Claiming(Attention):
+    """Reports what it is told to report."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.factor, self.kind, self.mass = 1.0, "probability", None
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        q, k, v = (split_heads(x, HEADS) for x in (query, key, value))
+        output = self.attend(q, k, v, mask)
+        self.report_pattern(lambda weights: weights * self.factor, self.kind, mass=self.mass)
+        return merge_heads(output)
+
+
+@pytest.mark.parametrize(
+    ("factor", "kind", "mass", "is_true"),
+    [
+        (1.0, "probability", None, True),
+        (0.7, "probability", None, False),
+        (0.7, "unnormalised", None, True),
+        (0.7, "unnormalised", 0.7, True),
+        (0.7, "signed", 1.0, False),
+        (torch.tensor([[[0.5]], [[0.25]]]), "implicit", None, True),
+        (torch.tensor([[[0.5]], [[0.25]]]), "implicit", torch.tensor([[0.5], [0.25]]), True),
+        (torch.tensor([[[0.5]], [[0.25]]]), "implicit", torch.tensor([[0.25], [0.5]]), False),
+        (torch.nan, "probability", None, True),
+    ],
+)
+def test_rows_have_the_mass_that_is_reported(
+    factor: float | Tensor, kind: str, mass: float | Tensor | None, is_true: bool
+) -> None:
+    register_attention("claiming")(Claiming)
+    module = build_attention("claiming", d_model=D_MODEL, num_heads=HEADS)
+    module.factor, module.kind, module.mass = factor, kind, mass
+    x = torch.randn(BATCH, KEYS, D_MODEL)
+    mask = mask_of("padded", torch.device("cpu"))  # rows that may attend to nothing are 0 whatever the mass
+    with contextlib.nullcontext() if is_true else pytest.raises(PatternError, match="reports a pattern with a row"):
+        with record_patterns(module) as patterns:
+            module(x, x, x, mask)
+        assert patterns["", 0].kind == kind
+
+
+@pytest.mark.parametrize("contributions", [False, True])
+def test_the_budget_is_kept_before_any_weight_is_formed(contributions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = modules = nn.ModuleList(
+        build_attention("multi_head", d_model=D_MODEL, num_heads=HEADS) for _ in "12"
+    )
+    second.site = "cross"
+    x = torch.randn(BATCH, KEYS, D_MODEL)
+    one_map = 4 * BATCH * HEADS * KEYS * KEYS * (1 + contributions)
+
+    def record(max_bytes: int | None) -> int:
+        with record_patterns(modules, contributions=contributions, max_bytes=max_bytes) as patterns:
+            first(x, x, x)
+            first(x, x, x)  # takes the place of the call before
+            second(x, x, x)
+        return len(patterns)
+
+    assert record(None) == record(2 * one_map) == 2
+    rebuilt: list[object] = []
+    genuine = recording._rebuild
+    monkeypatch.setattr(recording, "_rebuild", lambda call: rebuilt.append(call) or genuine(call))
+    with pytest.raises(
+        UserError, match=rf"recording cross, layer 1 needs .* \[{BATCH}, {HEADS}, {KEYS}, {KEYS}\] .*raise max_bytes"
+    ):
+        record(2 * one_map - 1)
+    assert len(rebuilt) == 2
+    assert first._observers == second._observers == []
 
 
 def test_recording_ends_with_its_context_even_after_an_error(device: torch.device) -> None:

@@ -1,0 +1,136 @@
+"""What a module makes of its heads, found by asking it: the linear maps behind each head's ΔE, of any variant."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnframe.attention import AttendCall, Attention, Observer
+from attnframe.backends.eager import repeat_heads
+
+_log = logging.getLogger(__name__)
+
+# Largest difference, relative to the largest number, between what a map gives and what the module returned.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class OutputMaps:
+    """ΔE = Σ_c Σ_h z_ch·W_ch + b, where z_ch is what head h gets out of the c-th `attend` of a forward.
+
+    `maps` holds W_c for each `attend`: of multi-head attention the one map is W_O, cut into the rows of each head.
+    """
+
+    maps: tuple[Float[Tensor, "heads value_dim d_model"], ...]
+    bias: Float[Tensor, " d_model"]
+
+    def delta(self, outputs: Sequence[Float[Tensor, "batch heads query value_dim"]]) -> Float[Tensor, ...]:
+        """ΔE⁽ʰ⁾ of each head, [batch, heads, query, d_model], without the bias, from the output of each `attend`."""
+        parts = [torch.einsum("bhqv,hvd->bhqd", z.to(w.dtype), w) for z, w in zip(outputs, self.maps, strict=True)]
+        return torch.stack(parts).sum(0)
+
+
+def output_maps(module: Attention, calls: Sequence[AttendCall], *, d_model: int, d_context: int) -> OutputMaps | None:
+    """The maps of `module`, whose `attend` calls look like `calls`; None where there are none to be had.
+
+    The module runs on one zero embedding with every unit vector in the place of what `attend` returns. Nothing is
+    assumed of its parameters. Whether ΔE is linear in the heads is for the caller to check on real embeddings: what
+    `delta` gives, summed over the heads, plus `bias` is then what the module returned. There are no maps where the
+    number of heads differs between calls, and where the variant's own code cannot run on a single embedding.
+    """
+    shapes = [(call.output.shape[1], call.output.shape[3]) for call in calls]
+    if not calls or len({heads for heads, _ in shapes}) > 1:
+        return None
+    sizes = [heads * width for heads, width in shapes]
+    query, key, value = _embeddings(module, 1 + sum(sizes), d_model, d_context)
+    # Row 0 is all zeros and gives the bias; each further one is a unit vector.
+    units = torch.cat([query.new_zeros(1, sum(sizes)), torch.eye(sum(sizes), dtype=query.dtype, device=query.device)])
+    parts = iter(
+        [
+            part.reshape(len(units), heads, 1, width)
+            for part, (heads, width) in zip(units.split(sizes, dim=1), shapes, strict=True)
+        ]
+    )
+    try:
+        with _asked(module), module.changed_by(lambda call: next(parts)):
+            found = module(query, key, value).squeeze(1)
+    except Exception as error:  # a variant's code is anybody's, and nobody's run is to fail for being looked at
+        _log.info("%s cannot be asked for its head maps: %r", type(module).__name__, error)
+        return None
+    found = found.to(torch.promote_types(found.dtype, torch.float32))
+    rows = (found[1:] - found[0]).split(sizes)
+    return OutputMaps(
+        tuple(part.reshape(heads, width, d_model) for part, (heads, width) in zip(rows, shapes, strict=True)), found[0]
+    )
+
+
+def value_maps(module: Attention, *, d_model: int, d_context: int) -> Float[Tensor, "heads d_context d_model"] | None:
+    """The note's V of each head: the map from one embedding to the ΔE that it adds where it has all of the weight.
+
+    It is W_V·W_O of multi-head attention and W_down·W_up of `low_rank_v`, biases left out; with row vectors,
+    ΔE = E·V. None where the module calls `attend` not exactly once, is not linear there, or minds which query it is.
+    """
+    recorder = _Calls()
+    query, _, _ = _embeddings(module, d_context + 2, d_model, d_context)
+    units = torch.eye(d_context, dtype=query.dtype, device=query.device)
+    # Nothing, each unit vector, and a mixture of all of them, each the only key of its row.
+    mixture = torch.linspace(-0.5, 2.5, d_context).to(units)
+    context = torch.cat([units.new_zeros(1, d_context), units, mixture[None]])[:, None]
+    try:
+        with _asked(module), module.observed_by(recorder):
+            found, for_another_query = (module(q, context, context).squeeze(1) for q in (query, query + 1))
+    except Exception as error:  # as in `output_maps`
+        _log.info("%s cannot be asked for its value maps: %r", type(module).__name__, error)
+        return None
+    calls = recorder.calls[: len(recorder.calls) // 2]
+    maps = output_maps(module, calls, d_model=d_model, d_context=d_context)
+    if maps is None or len(calls) != 1:
+        return None
+    added = maps.delta([repeat_heads(calls[0].v, calls[0].q.shape[1])])[:, :, 0]  # [1 + d_context + 1, heads, d_model]
+    added = added[1:] - added[0]
+    whole, for_another_query = ((x[1:] - x[0]).to(added.dtype) for x in (found, for_another_query))
+    limit = _TOLERANCE * max(1.0, whole.abs().max().item())
+    mixed = torch.einsum("c,chd->hd", mixture.to(added), added[:-1])
+    differences = [mixed - added[-1], added.sum(1) - whole, for_another_query - whole]
+    return None if any(x.abs().max() > limit for x in differences) else added[:-1].transpose(0, 1)
+
+
+@contextlib.contextmanager
+def _asked(module: Attention) -> Iterator[None]:
+    """`module` runs in evaluation mode, in its own precision, without gradients, and nobody else notices."""
+    device = next((parameter.device.type for parameter in module.parameters()), "cpu")
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with contextlib.ExitStack() as stack:
+            for part in module.modules():
+                if isinstance(part, Attention):
+                    stack.enter_context(part.set_apart())
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.autocast(device, enabled=False))
+            yield
+    finally:
+        for part, was_training in modes:
+            part.training = was_training
+
+
+def _embeddings(module: Attention, batch: int, d_model: int, d_context: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Zero embeddings: one query and one key in each row of the batch."""
+    like = next(module.parameters(), torch.empty(0))
+    query = torch.zeros(batch, 1, d_model, dtype=like.dtype, device=like.device)
+    context = query if d_context == d_model else query.new_zeros(batch, 1, d_context)
+    return query, context, context
+
+
+class _Calls(Observer):
+    def __init__(self) -> None:
+        self.calls: list[AttendCall] = []
+
+    def attended(self, module: Attention, call: AttendCall) -> None:
+        self.calls.append(call)

@@ -1,0 +1,154 @@
+"""The linear maps of a module, found by probing, are those of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from attnframe import Attention, Mask, build_attention, merge_heads, record_patterns, register_attention, split_heads
+from attnframe.attention import AttendCall, Observer, trace_attend
+from attnframe.patterns.head_maps import output_maps, value_maps
+
+BATCH, QUERIES, KEYS, D_MODEL, D_CONTEXT, HEADS = 3, 5, 7, 22, 13, 2
+EXACT = {"rtol": 0, "atol": 1e-11}
+
+
+def by_hand(module: nn.Module) -> Tensor:
+    """V of each head from the parameters, [heads, d_context, d_model]."""
+    if hasattr(module, "value_down"):
+        down, up = module.value_down.weight, module.value_up.weight
+    elif hasattr(module, "output_proj"):
+        down, up = module.value_proj.weight, module.output_proj.weight
+    else:
+        return torch.stack([part.T for part in module.value_proj.weight.chunk(HEADS)])
+    heads = getattr(module, "num_heads", 1)
+    return torch.stack([a.T @ b.T for a, b in zip(down.chunk(heads), up.chunk(heads, dim=1), strict=True)])
+
+
+def test_the_value_map_is_the_product_of_its_matrices(
+    variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
+) -> None:
+    module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name)
+    found = value_maps(module, d_model=D_MODEL, d_context=D_MODEL)
+    assert found is not None
+    assert_close(found, by_hand(module).detach(), **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("options", "rank"), [({"rank": 3}, 3), ({"full_rank": True}, D_MODEL), ({}, D_MODEL // HEADS)]
+)
+def test_the_value_map_of_low_rank_v_has_its_rank(
+    options: dict[str, object], rank: int, build: Callable[..., Attention]
+) -> None:
+    module = build("low_rank_v", d_model=D_MODEL, num_heads=HEADS, **options)
+    found = value_maps(module, d_model=D_MODEL, d_context=D_MODEL)
+    assert found is not None
+    assert_close(found, by_hand(module).detach(), **EXACT)
+    assert torch.linalg.matrix_rank(found).tolist() == [rank] * HEADS
+
+
+def test_another_width_of_context(build: Callable[..., Attention]) -> None:
+    module = build("cross", d_model=D_MODEL, num_heads=HEADS, d_context=D_CONTEXT)
+    found = value_maps(module, d_model=D_MODEL, d_context=D_CONTEXT)
+    assert found is not None
+    assert found.shape == (HEADS, D_CONTEXT, D_MODEL)
+    assert_close(found, by_hand(module).detach(), **EXACT)
+
+
+def test_the_deltas_of_all_heads_and_the_bias_are_what_is_returned(
+    variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
+) -> None:
+    module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name).eval()
+    x = torch.randn(BATCH, KEYS, D_MODEL, dtype=torch.float64, device=device)
+    calls: list[AttendCall] = []
+
+    class Log(Observer):
+        def attended(self, module: Attention, call: AttendCall) -> None:
+            calls.append(call)
+
+    with module.observed_by(Log()):
+        output = module(x, x, x, Mask(causal=True))
+    maps = output_maps(module, calls, d_model=D_MODEL, d_context=D_MODEL)
+    assert maps is not None
+    deltas = maps.delta([call.output for call in calls])
+    assert deltas.shape == (BATCH, calls[0].output.shape[1], KEYS, D_MODEL)
+    assert_close(deltas.sum(1) + maps.bias, output, **EXACT)
+
+
+class Probed(Attention):
+    """Multi-head attention whose last step is up to the test."""
+
+    def __init__(self, d_model: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = nn.Dropout(0.5)
+        self.calls = 0
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        self.calls += 1
+        q, k, v = (split_heads(x, self.num_heads) for x in (query, key, value))
+        return self.last(merge_heads(self.attend(q, k, v, mask)), query)
+
+    def last(self, heads: Tensor, query: Tensor) -> Tensor:
+        return self.dropout(heads)
+
+
+def test_asking_leaves_no_trace() -> None:
+    register_attention("probed")(Probed)
+    module = build_attention("probed", d_model=D_MODEL, num_heads=HEADS)
+    calls = trace_attend(module, d_model=D_MODEL, d_context=D_MODEL)
+    module.train()
+    before, random_state = dict(vars(module)), torch.get_rng_state()
+    with record_patterns(module, contributions=True) as patterns:
+        assert value_maps(module, d_model=D_MODEL, d_context=D_MODEL) is not None
+        assert output_maps(module, calls, d_model=D_MODEL, d_context=D_MODEL) is not None
+    assert len(patterns) == 0
+    assert vars(module) == before
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert module.dropout.training
+
+
+class Gated(Probed):
+    def last(self, heads: Tensor, query: Tensor) -> Tensor:
+        return heads * query.sigmoid()
+
+
+class Squared(Probed):
+    def last(self, heads: Tensor, query: Tensor) -> Tensor:
+        return heads.pow(2)
+
+
+class Long(Probed):
+    """Runs in batches of the test's size only."""
+
+    def last(self, heads: Tensor, query: Tensor) -> Tensor:
+        if heads.shape[0] not in (1, BATCH):
+            raise ValueError("too many at once")
+        return heads
+
+
+class SquaredValues(Probed):
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        return super().forward(query, key, value.pow(2) + value, mask)
+
+
+@pytest.mark.parametrize("last", [Gated, Squared, Long])
+def test_what_is_not_linear_in_its_heads_has_no_contributions(last: type[Attention]) -> None:
+    register_attention("last")(last)
+    module = build_attention("last", d_model=D_MODEL, num_heads=HEADS).eval()
+    x = torch.randn(BATCH, QUERIES, D_MODEL)
+    with record_patterns(module, contributions=True) as patterns:
+        module(x, x, x)
+    assert patterns["", 0].contributions is None
+    assert patterns["", 0].weights.shape == (BATCH, HEADS, QUERIES, QUERIES)
+
+
+@pytest.mark.parametrize("variant", [Squared, SquaredValues, Gated, Long])
+def test_what_is_no_one_map_of_its_values_has_no_value_map(variant: type[Attention]) -> None:
+    register_attention("last")(variant)
+    module = build_attention("last", d_model=D_MODEL, num_heads=HEADS)
+    assert value_maps(module, d_model=D_MODEL, d_context=D_MODEL) is None
