@@ -81,6 +81,17 @@ def test_red_moves_dog_by_hand(
     assert_close((e + delta)[0], exact(moved), **EXACT)
 
 
+def test_what_red_adds_to_dog_by_hand(red_dog: Attention, device: torch.device) -> None:
+    e = torch.tensor([[RED, DOG]], dtype=torch.float64, device=device)
+    with record_patterns(red_dog, contributions=True) as patterns:
+        red_dog(e, e, e)
+    added = patterns["", 0].contributions
+    assert added is not None
+    # Of dog's row: 3/4·‖(3, 4, -1)‖ and 1/4·‖(1, 4, 1)‖.
+    by_hand = torch.tensor([0.75 * math.sqrt(26), 0.25 * math.sqrt(18)], dtype=torch.float64, device=device)
+    assert_close(added[0, 0, 1], by_hand, **EXACT)
+
+
 def test_the_softmax_is_of_the_scores_and_not_of_their_product_with_v(red_dog: Attention, device: torch.device) -> None:
     """Else every ΔE would be a row of numbers between 0 and 1 with the sum 1."""
     e = torch.tensor([[RED, DOG]], dtype=torch.float64, device=device)
