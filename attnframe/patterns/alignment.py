@@ -1,17 +1,17 @@
-"""How well attention aligns words: alignment error rate against gold links (Och & Ney 2003, section 4.3).
+"""From attention to word alignment: links between words, and their error rate against gold links.
 
-AER = 1 - (|A and S| + |A and P|) / (|A| + |S|), each count summed over all sentences first. S are the sure links, P the
-possible ones (S among them), and A has one link for each target word: the source word with the most attention.
+AER = 1 - (|A and S| + |A and P|) / (|A| + |S|), each count summed over all sentences first (Och & Ney 2003, section
+4.3, https://aclanthology.org/J03-1002). S are the sure links, P the possible ones (S among them), and A has one link
+for each target word: the source word with the most attention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attnframe.patterns.words import over_words
@@ -27,16 +27,6 @@ class Reading(StrEnum):
     """The step that predicts the word: row t for piece t."""
     NEXT_STEP = "next_step"
     """The step whose input is the word: row t + 1 for piece t."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeadScore:
-    """The alignment error rate of one head, or of the mean of a layer's heads where `head` is None. All from 0."""
-
-    layer: int
-    head: int | None
-    reading: Reading
-    aer: float
 
 
 def word_weights(
@@ -60,14 +50,13 @@ def word_weights(
     return over_words(weights[..., first : first + tgt_pieces, :src_pieces], tgt_word_ids, src_word_ids)
 
 
-def argmax_links(weights: Tensor) -> list[list[Link]]:
-    """For each head one link per target word, to the source word with the most weight (the first of equals).
+def row_shares(weights: Float[Tensor, "*maps query key"]) -> Float[Tensor, "*maps query key"]:
+    """Each row divided by the sum of its absolute values, signs kept: what has no scale of its own becomes shares.
 
-    Takes what `word_weights` gives, [heads, tgt_words, src_words]. No source words, no links.
+    The rows of a probability pattern are shares as they are. A row without any weight stays zero.
     """
-    if weights.shape[-1] == 0:
-        return [[] for _ in range(weights.shape[0])]
-    return [[(source, target) for target, source in enumerate(row)] for row in weights.argmax(-1).tolist()]
+    total = weights.abs().sum(-1, keepdim=True)
+    return (weights / total).where(total != 0, 0.0)
 
 
 def diagonal_links(num_src_words: int, num_tgt_words: int) -> list[Link]:
@@ -109,97 +98,4 @@ def alignment_error_rate(pairs: Iterable[tuple[Iterable[Link], Alignment]]) -> f
         size += len(found) + len(gold.sure)
     if sentences == 0:
         raise ValueError("the alignment error rate of no sentences is undefined")
-    return _error_rate(hits, size)
-
-
-def _error_rate(hits: int, size: int) -> float:
     return 1.0 - hits / size if size else 0.0
-
-
-class AlignmentScore:
-    """Counts up the AER of every head, and of the mean of each layer's heads, in both readings, sentence by sentence.
-
-    A mean over heads is taken of the weights, before the argmax. Empty cases are those of `alignment_error_rate`.
-    """
-
-    def __init__(self, num_layers: int, num_heads: int) -> None:
-        self.num_layers = num_layers
-        self.num_heads = num_heads
-        self._readings = tuple(Reading)
-        # Hits of heads 0, 1, ... and, last, of the mean. Whole numbers, so that ties are ties.
-        self._hits = torch.zeros(num_layers, num_heads + 1, len(self._readings), dtype=torch.long)
-        self._size = 0
-        self._sentences = 0
-
-    def add(
-        self, weights: Tensor, src_word_ids: Sequence[int], tgt_word_ids: Sequence[int], alignment: Alignment
-    ) -> None:
-        """Add one sentence with cross-attention `weights` [layers, heads, query, key], laid out as in `word_weights`.
-
-        Raises ValueError for another number of layers or heads, for weights that are not finite, and for a gold link to
-        a word that the sentence does not have.
-        """
-        if weights.shape[:-2] != (self.num_layers, self.num_heads):
-            raise ValueError(
-                f"weights of shape {tuple(weights.shape)} are not [{self.num_layers} layers, {self.num_heads} heads, "
-                "query, key]"
-            )
-        gold = _gold_counts(alignment, src_word_ids, tgt_word_ids)
-        num_tgt_words, num_src_words = gold.shape
-        hits = torch.zeros_like(self._hits)
-        if num_src_words > 0:
-            weights = weights.detach().cpu()
-            for index, reading in enumerate(self._readings):
-                words = word_weights(weights, src_word_ids, tgt_word_ids, reading=reading)
-                if not words.isfinite().all():
-                    raise ValueError("attention weights hold NaN or infinity")
-                chosen = torch.cat([words, words.mean(1, keepdim=True)], dim=1).argmax(-1)
-                hits[..., index] = gold[torch.arange(num_tgt_words), chosen].sum(-1)
-        # Last, so that a sentence that is refused leaves no half of itself behind.
-        self._hits += hits
-        self._size += len(alignment.sure) + (num_tgt_words if num_src_words > 0 else 0)
-        self._sentences += 1
-
-    def head_aer(self) -> Tensor:
-        """AER of each head, Double[layers, heads, readings], readings in the order of `Reading`."""
-        return self._rates()[:, :-1]
-
-    def mean_heads_aer(self) -> Tensor:
-        """AER of the mean of each layer's heads, Double[layers, readings]."""
-        return self._rates()[:, -1]
-
-    def best(self) -> HeadScore:
-        """The head and reading with the lowest AER; among equals the lowest layer, then head, then `predicts`."""
-        per_layer = self.num_heads * len(self._readings)
-        place = int(self.head_aer().flatten().argmin())
-        head, reading = divmod(place % per_layer, len(self._readings))
-        return self._score(place // per_layer, head, self._readings[reading])
-
-    def best_mean_heads(self) -> HeadScore:
-        """The layer and reading whose mean of heads has the lowest AER; ties go as in `best`."""
-        layer, reading = divmod(int(self.mean_heads_aer().flatten().argmin()), len(self._readings))
-        return self._score(layer, None, self._readings[reading])
-
-    def _score(self, layer: int, head: int | None, reading: Reading) -> HeadScore:
-        hits = self._hits[layer, -1 if head is None else head, self._readings.index(reading)]
-        return HeadScore(layer, head, reading, _error_rate(int(hits), self._size))
-
-    def _rates(self) -> Tensor:
-        if self._sentences == 0:
-            raise ValueError("the alignment error rate of no sentences is undefined")
-        return 1.0 - self._hits.double() / self._size if self._size else torch.zeros(self._hits.shape).double()
-
-
-def _gold_counts(alignment: Alignment, src_word_ids: Sequence[int], tgt_word_ids: Sequence[int]) -> Tensor:
-    """Long[tgt_words, src_words]: what a link adds to |A and S| + |A and P|: 2 if sure, 1 if only possible, else 0."""
-    num_src_words = src_word_ids[-1] + 1 if src_word_ids else 0
-    num_tgt_words = tgt_word_ids[-1] + 1 if tgt_word_ids else 0
-    counts = [[0] * num_src_words for _ in range(num_tgt_words)]
-    for source, target in alignment.possible:
-        if not (0 <= source < num_src_words and 0 <= target < num_tgt_words):
-            raise ValueError(
-                f"gold link ({source}, {target}) lies outside a pair of {num_src_words} source and "
-                f"{num_tgt_words} target words"
-            )
-        counts[target][source] = 2 if (source, target) in alignment.sure else 1
-    return torch.tensor(counts, dtype=torch.long).reshape(num_tgt_words, num_src_words)

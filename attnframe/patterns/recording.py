@@ -14,7 +14,8 @@ from attnframe.attention import AttendCall, Attention, Observer, PatternKind, ob
 from attnframe.backends import attention_weights
 from attnframe.backends.eager import repeat_heads
 from attnframe.errors import UserError
-from attnframe.patterns.contributions import contribution_norms, values_of
+from attnframe.patterns.contributions import Contributions, values_of
+from attnframe.patterns.contributions import contributions as contributions_of
 from attnframe.patterns.head_maps import output_maps
 
 DEFAULT_MAX_BYTES = 2**30
@@ -35,14 +36,15 @@ class PatternError(RuntimeError):
 class Pattern:
     """The attention weights of one call of one module, and what kind of numbers they are.
 
-    `contributions` are the norms ‖P_ij·V_j·W_O‖ of what each key adds to ΔE (`patterns.contributions`): None where they
-    were not asked for, and where what the module makes of its heads is not linear in them, so that no part of it is
-    one key's.
+    `contributions` are the norms ‖P_ij·V_j·W_O‖ of what each key adds to ΔE (`patterns.contributions`), and
+    `joint_contributions` those of what it adds through all heads together: None where they were not asked for, and
+    where what the module makes of its heads is not linear in them, so that no part of it is one key's.
     """
 
     weights: Float[Tensor, "batch heads query key"]
     kind: PatternKind
     contributions: Float[Tensor, "batch heads query key"] | None = None
+    joint_contributions: Float[Tensor, "batch query key"] | None = None
 
 
 class Patterns(Mapping[tuple[str, int], Pattern]):
@@ -136,12 +138,13 @@ class _Recorder(Observer):
         report = self._reports.pop(module, None)
         maps = [_rebuild(call) for call in calls]
         norms = self._norms(module, calls, maps, output) if self._contributions else None
+        by_head, together = (None, None) if norms is None else (norms.by_head, norms.together)
         if report is not None:
             weights = report.combine(*maps).detach()
             _check_mass(module, weights, report)
-            pattern = Pattern(weights, report.kind, norms)
+            pattern = Pattern(weights, report.kind, by_head, together)
         elif len(maps) == 1:
-            pattern = Pattern(maps[0], PatternKind.PROBABILITY, norms)
+            pattern = Pattern(maps[0], PatternKind.PROBABILITY, by_head, together)
         else:
             raise PatternError(
                 f"{type(module).__name__} calls attend {len(maps)} times; with report_pattern it says what its "
@@ -154,7 +157,7 @@ class _Recorder(Observer):
 
     def _norms(
         self, module: Attention, calls: Sequence[AttendCall], weights: Sequence[Tensor], output: Tensor
-    ) -> Tensor | None:
+    ) -> Contributions | None:
         d_model, d_context = self._widths[module]
         maps = output_maps(module, calls, d_model=d_model, d_context=d_context)
         if maps is None:
@@ -162,7 +165,7 @@ class _Recorder(Observer):
         rebuilt = maps.delta([call.output for call in calls]).sum(1) + maps.bias
         if not _agree(rebuilt, output):
             return None
-        return contribution_norms(weights, [values_of(call) for call in calls], maps)
+        return contributions_of(weights, [values_of(call) for call in calls], maps)
 
     def _check_budget(self, module: Attention) -> None:
         """Refuse what would hold too much, before any of its weights is formed."""
@@ -173,8 +176,8 @@ class _Recorder(Observer):
         call = self._calls[module][-1]
         shape = [*call.q.shape[:3], call.k.shape[2]]
         element = torch.promote_types(call.q.dtype, torch.float32).itemsize
-        copies = len(self._calls[module]) + self._contributions
-        needed = copies * element * call.q.shape[:3].numel() * call.k.shape[2]
+        maps = call.q.shape[1] * (len(self._calls[module]) + self._contributions) + self._contributions
+        needed = element * maps * call.q.shape[0] * call.q.shape[2] * call.k.shape[2]
         if held + needed > self._max_bytes:
             raise UserError(
                 f"recording {module.site or type(module).__name__}, layer {module.layer + 1} needs {_size(needed)} for "
@@ -223,7 +226,7 @@ def _check_mass(module: Attention, weights: Tensor, report: _Report) -> None:
 
 
 def _bytes(pattern: Pattern) -> int:
-    tensors = (pattern.weights, pattern.contributions)
+    tensors = (pattern.weights, pattern.contributions, pattern.joint_contributions)
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
 
 

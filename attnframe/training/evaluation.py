@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from attnframe.data.batching import Batch
-from attnframe.data.schema import SentencePair
+from attnframe.data.schema import Alignment, Link, SentencePair
 from attnframe.data.tokenizer import PAD, Tokenizer, unknown_words
 from attnframe.data.words import split_words
 from attnframe.model import Seq2Seq
-from attnframe.patterns import record_patterns
-from attnframe.patterns.alignment import (
-    AlignmentScore,
-    HeadScore,
-    Reading,
-    alignment_error_rate,
-    diagonal_links,
-    perfect_links,
-)
+from attnframe.patterns import Patterns, record_patterns
+from attnframe.patterns.alignment import alignment_error_rate, diagonal_links, perfect_links
+from attnframe.patterns.head_alignment import AlignmentScore, HeadAlignment, HeadScore, LinkedSentence
 from attnframe.runs.decoding import GREEDY, Decoding
 from attnframe.training.optimization import token_losses
 from attnframe.training.text_scores import Translation, split_scores, text_scores
@@ -30,10 +23,15 @@ from attnframe.training.text_scores import Translation, split_scores, text_score
 
 @dataclass(frozen=True)
 class AlignmentChoice:
-    """Which head, and which mean of heads, speaks for the model: chosen on validation, then kept."""
+    """Which heads speak for the model: those that align best on validation, kept from then on.
+
+    `head` and `mean_heads`, the mean of a layer's heads, by their weights; `norms` the head with the best norm-based
+    contributions, None where there are none.
+    """
 
     head: HeadScore
     mean_heads: HeadScore
+    norms: HeadScore | None
 
 
 class Evaluation:
@@ -55,39 +53,38 @@ class Evaluation:
         self._tokens = 0
         self._correct = 0
         self._hypotheses: dict[int, str] = {}
-        self._alignment: list[AlignmentScore] = []  # one a layer: layers may differ in their number of heads
-        self._finite = True
+        self._alignment = AlignmentScore()
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
         """Evaluate one batch: teacher-forced with cross-attention recorded, then decoded."""
-        with record_patterns(self._model, sites=("cross",)) as patterns:
+        indices = batch.indices.tolist()
+        linked = self._linked(indices)
+        # No limit on what is recorded: the size of a batch is a setting of the data.
+        recording = record_patterns(self._model, sites=("cross",), contributions=True, max_bytes=None)
+        with recording if linked else contextlib.nullcontext(Patterns()) as patterns:
             logits = self._model(batch.src, batch.src_keep, batch.tgt_in)
+        if linked:
+            self._alignment.add(list(patterns.values()), linked)
         _, nll = token_losses(logits, batch.tgt_out, label_smoothing=0.0)
         keep = batch.tgt_out != PAD
         tokens = int(keep.sum())
         self._nll += float(nll) * tokens
         self._tokens += tokens
         self._correct += int(((logits.argmax(dim=-1) == batch.tgt_out) & keep).sum())
-        indices = batch.indices.tolist()
-        self._add_alignments(indices, patterns.layers("cross"))
         found = self._decoding(self._model, batch.src, batch.src_keep)
         for index, hypotheses in zip(indices, found, strict=True):
             self._hypotheses[index] = self._tgt.decode(hypotheses[0].ids)
 
-    def _add_alignments(self, indices: list[int], layers: list[Tensor]) -> None:
-        # Weights of a model that has diverged choose no word; its AER is NaN, as its loss is.
-        self._finite &= all(bool(weights.isfinite().all()) for weights in layers)
-        layers = [weights.cpu().nan_to_num() for weights in layers]
+    def _linked(self, indices: list[int]) -> dict[int, LinkedSentence]:
+        """The pairs with gold links, by their row in the batch."""
+        linked = {}
         for row, index in enumerate(indices):
             pair = self._pairs[index]
-            if pair.alignment is None:
-                continue
-            if not self._alignment:
-                self._alignment = [AlignmentScore(1, weights.shape[1]) for weights in layers]
-            src_words, tgt_words = self._src.word_ids(pair.source), self._tgt.word_ids(pair.target)
-            for score, weights in zip(self._alignment, layers, strict=True):
-                score.add(weights[None, row], src_words, tgt_words, pair.alignment)
+            if pair.alignment is not None:
+                src_words, tgt_words = self._src.word_ids(pair.source), self._tgt.word_ids(pair.target)
+                linked[row] = LinkedSentence(src_words, tgt_words, pair.alignment, pair.tags)
+        return linked
 
     def translations(self) -> list[Translation]:
         """Every pair that was fed in, in the set's order."""
@@ -97,63 +94,83 @@ class Evaluation:
         ]
 
     def scores(self, choice: AlignmentChoice | None = None, *, split: bool = False) -> dict[str, float]:
-        """`loss` (nats per target token, no smoothing), `token_accuracy`, text scores and, with gold links, the AERs.
+        """`loss` (nats per target token, no smoothing), `token_accuracy`, text scores and, with gold links, alignment.
 
-        `choice` names the heads to read; without one those are read that are best on this very set. `split` adds
-        exact match by length and by phenomenon, and how many words of the sources and of the (first) references have a
-        piece outside the vocabulary.
+        `choice` names the heads to read; without one those are read that are best on this very set. `aer`,
+        `alignment_precision`, `alignment_recall` and `aer_soft` are those of the head chosen by weights, `aer_norms`
+        that of the contributions of the head chosen by them. `split` adds exact match by length and by phenomenon,
+        AERs by phenomenon, and how many words of the sources and of the (first) references have a piece outside the
+        vocabulary.
         """
         translations = self.translations()
+        pairs = [translation.pair for translation in translations]
         scores = {
             "loss": self._nll / self._tokens,
             "token_accuracy": self._correct / self._tokens,
             **text_scores(translations, lowercase=self._tgt.lowercase),
         }
-        if self._alignment:
-            scores |= self._alignment_scores(choice or self.choose(), translations)
+        by_class = split_scores(translations) if split else {}
+        if self._alignment.counted:
+            choice = choice or self.choose()
+            references = [_Reference.of(pair, pair.alignment) for pair in pairs if pair.alignment is not None]
+            scores |= self._alignment_scores(choice) | _reference_rates(references)
+            for tag in self._alignment.tags if split else []:
+                rates = self._error_rates(choice, tag)
+                rates |= _reference_rates(reference for reference in references if tag in reference.tags)
+                by_class |= {f"phenomenon/{tag}/{name}": rate for name, rate in rates.items()}
+        scores |= dict(sorted(by_class.items()))
         if split:
-            scores |= split_scores(translations)
-            pairs = [translation.pair for translation in translations]
             scores["unknown_src_words"] = sum(len(unknown_words(self._src, pair.source)) for pair in pairs)
             scores["unknown_tgt_words"] = sum(len(unknown_words(self._tgt, pair.target)) for pair in pairs)
         return scores
 
     def choose(self) -> AlignmentChoice:
-        """The head and the mean of heads with the lowest AER here."""
-        heads = [(score.best().aer, layer, score.best()) for layer, score in enumerate(self._alignment)]
-        means = [
-            (score.best_mean_heads().aer, layer, score.best_mean_heads()) for layer, score in enumerate(self._alignment)
-        ]
-        _, head_layer, head = min(heads, key=lambda entry: entry[:2])
-        _, mean_layer, mean = min(means, key=lambda entry: entry[:2])
-        return AlignmentChoice(
-            HeadScore(head_layer, head.head, head.reading, head.aer),
-            HeadScore(mean_layer, None, mean.reading, mean.aer),
-        )
+        """The heads and the mean of heads with the lowest AER here."""
+        score = self._alignment
+        return AlignmentChoice(score.best(), score.best_mean_heads(), score.best_norms())
 
-    def alignment_table(self) -> list[HeadScore]:
-        """The AER of every layer, head and reading, and of every layer's mean of heads."""
-        table = []
-        for layer, score in enumerate(self._alignment):
-            rates = score.head_aer()[0]
-            means = score.mean_heads_aer()[0]
-            for column, reading in enumerate(Reading):
-                table += [HeadScore(layer, head, reading, float(row[column])) for head, row in enumerate(rates)]
-                table.append(HeadScore(layer, None, reading, float(means[column])))
-        return table
+    def alignment_table(self) -> list[HeadAlignment]:
+        """How every layer, head and reading aligns, and every layer's mean of heads; empty without gold links."""
+        return self._alignment.table()
 
-    def _alignment_scores(self, choice: AlignmentChoice, translations: list[Translation]) -> dict[str, float]:
-        table = {(entry.layer, entry.head, entry.reading): entry.aer for entry in self.alignment_table()}
-        head, mean = choice.head, choice.mean_heads
-        diagonal, perfect = [], []
-        for pair in (translation.pair for translation in translations):
-            if pair.alignment is not None:
-                src_words, tgt_words = len(split_words(pair.source)), len(split_words(pair.target))
-                diagonal.append((diagonal_links(src_words, tgt_words), pair.alignment))
-                perfect.append((perfect_links(pair.alignment, tgt_words), pair.alignment))
+    def _alignment_scores(self, choice: AlignmentChoice) -> dict[str, float]:
+        """All measures of the chosen heads, over all sentences."""
+        rows = {row.place: row for row in self._alignment.table()}
+        head, mean = rows[choice.head.place], rows[choice.mean_heads.place]
         return {
-            "aer": table[head.layer, head.head, head.reading] if self._finite else math.nan,
-            "aer_mean_heads": table[mean.layer, None, mean.reading] if self._finite else math.nan,
-            "aer_diagonal": alignment_error_rate(diagonal),
-            "aer_perfect": alignment_error_rate(perfect),
+            **self._error_rates(choice),
+            "aer_mean_heads": mean.aer,
+            "aer_soft": head.aer_soft,
+            "alignment_precision": head.precision,
+            "alignment_recall": head.recall,
         }
+
+    def _error_rates(self, choice: AlignmentChoice, tag: str | None = None) -> dict[str, float]:
+        """AER of the chosen heads, by weights and by contributions: over all sentences, or over those with `tag`."""
+        rows = {row.place: row for row in self._alignment.table(tag)}
+        rates = {"aer": rows[choice.head.place].aer}
+        by_norms = rows[choice.norms.place].aer_norms if choice.norms else None
+        return rates if by_norms is None else {**rates, "aer_norms": by_norms}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """What aligners without a model make of a pair: the diagonal, and the best that one link a target word can do."""
+
+    gold: Alignment
+    tags: tuple[str, ...]
+    diagonal: list[Link]
+    perfect: list[Link]
+
+    @classmethod
+    def of(cls, pair: SentencePair, gold: Alignment) -> _Reference:
+        src_words, tgt_words = len(split_words(pair.source)), len(split_words(pair.target))
+        return cls(gold, pair.tags, diagonal_links(src_words, tgt_words), perfect_links(gold, tgt_words))
+
+
+def _reference_rates(references: Iterable[_Reference]) -> dict[str, float]:
+    references = list(references)
+    return {
+        "aer_diagonal": alignment_error_rate((reference.diagonal, reference.gold) for reference in references),
+        "aer_perfect": alignment_error_rate((reference.perfect, reference.gold) for reference in references),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,9 +29,13 @@ COLUMNS = (
     "val/chrf",
     "val/exact_match",
     "val/aer",
+    "val/aer_norms",
     "val/aer_mean_heads",
     "val/aer_diagonal",
     "val/aer_perfect",
+    "val/aer_soft",
+    "val/alignment_precision",
+    "val/alignment_recall",
 )
 _EVERY = 50
 _SOLVED = 0.95
@@ -48,6 +52,7 @@ class MetricsLog(L.Callback):
     def __init__(self, folder: RunFolder, *, every: int) -> None:
         self._folder = folder
         self._every = max(1, min(every, _EVERY))
+        self._columns: Sequence[str] = COLUMNS
         self._rows = 0
         self._epoch = 0
         self._elapsed = self._started = 0.0
@@ -75,7 +80,11 @@ class MetricsLog(L.Callback):
         file = self._folder.metrics
         kept = self._folder.keep_lines(file.name, 1 + self._rows) if self._rows and file.exists() else 0
         self._rows = max(0, kept - 1)
-        if not kept:
+        if kept:
+            # A run of an older version goes on with the columns that it began with.
+            with file.open(encoding="utf-8", newline="") as opened:
+                self._columns = next(csv.reader(opened))
+        else:
             with file.open("w", encoding="utf-8", newline="") as opened:
                 csv.writer(opened).writerow(COLUMNS)
         self._start_clock()
@@ -133,7 +142,8 @@ class MetricsLog(L.Callback):
         step = trainer.global_step
         row = {"step": step, "epoch": self._epoch, "seconds": round(time.perf_counter() - self._started, 3)}
         with self._folder.metrics.open("a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, COLUMNS, extrasaction="raise").writerow({**row, **values})
+            known = {key: value for key, value in values.items() if key in self._columns or key not in COLUMNS}
+            csv.DictWriter(file, self._columns, extrasaction="raise").writerow({**row, **known})
         self._rows += 1
         for logger in trainer.loggers:
             logger.log_metrics(dict(values), step=step)

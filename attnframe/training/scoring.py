@@ -9,7 +9,8 @@ from torch import nn
 
 from attnframe.data.schema import Corpus
 from attnframe.data.tokenizer import Tokenizer
-from attnframe.patterns.alignment import HeadScore, Reading
+from attnframe.patterns.alignment import Reading
+from attnframe.patterns.head_alignment import HeadScore
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
@@ -57,7 +58,9 @@ def _chosen_heads(choice: AlignmentChoice | None) -> dict[str, Any]:
     """Which heads the AERs are those of."""
     results: dict[str, Any] = {}
     if choice is not None:
-        for key, head in (("aer", choice.head), ("aer_mean_heads", choice.mean_heads)):
+        for key, head in (("aer", choice.head), ("aer_mean_heads", choice.mean_heads), ("aer_norms", choice.norms)):
+            if head is None:
+                continue
             results |= {f"test/{key}/layer": head.layer, f"test/{key}/reading": str(head.reading)}
             if head.head is not None:
                 results[f"test/{key}/head"] = head.head
@@ -65,11 +68,18 @@ def _chosen_heads(choice: AlignmentChoice | None) -> dict[str, Any]:
 
 
 def recorded_choice(results: Mapping[str, Any]) -> AlignmentChoice | None:
-    """The heads that a run's results were read from; None where it had no gold alignments to choose by."""
-    if "test/aer/layer" not in results:
+    """The heads that a run's results were read from; None where it had no gold alignments to choose by.
+
+    Results that tell of no contributions, as those of runs that measured none, leave `norms` open.
+    """
+    head, mean_heads, norms = (_recorded_head(results, f"test/{key}") for key in ("aer", "aer_mean_heads", "aer_norms"))
+    if head is None or mean_heads is None:
         return None
-    heads = [
-        HeadScore(results[f"{key}/layer"], results.get(f"{key}/head"), Reading(results[f"{key}/reading"]), results[key])
-        for key in ("test/aer", "test/aer_mean_heads")
-    ]
-    return AlignmentChoice(*heads)
+    return AlignmentChoice(head, mean_heads, norms)
+
+
+def _recorded_head(results: Mapping[str, Any], key: str) -> HeadScore | None:
+    if f"{key}/layer" not in results:
+        return None
+    reading = Reading(results[f"{key}/reading"])
+    return HeadScore(results[f"{key}/layer"], results.get(f"{key}/head"), reading, results[key])

@@ -123,12 +123,14 @@ def _check_metrics(folder: RunFolder, rows: int) -> None:
     if not file.exists():
         return
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     except UnicodeDecodeError:
         lines = []
     # The last row that counts must be whole; what comes after it is cut off anyway.
-    whole = [line for line in lines[: 1 + rows] if line.count(",") == len(COLUMNS) - 1]
-    if rows and (lines[:1] != [",".join(COLUMNS)] or len(whole) < 1 + rows):
+    columns = "".join(lines[:1]).strip().split(",")
+    whole = [line for line in lines[: 1 + rows] if line.count(",") == len(columns) - 1 and line.endswith("\n")]
+    # An older version may have had fewer columns.
+    if rows and (not set(columns) <= set(COLUMNS) or len(whole) < 1 + rows):
         raise UserError(
             f"{file} is damaged: the run has written {rows} rows, of which {max(0, len(whole) - 1)} are left"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -35,17 +36,23 @@ def test_they_are_the_norms_of_what_each_key_adds(
     query, context = embeddings(device)
     with record_patterns(module, contributions=True) as patterns:
         module(query, context, context, padded(device))
-    weights, found = patterns["", 0].weights, patterns["", 0].contributions
+    weights, found, together = (
+        patterns["", 0].weights,
+        patterns["", 0].contributions,
+        patterns["", 0].joint_contributions,
+    )
     assert found is not None
+    assert together is not None
     head_dim = D_MODEL // HEADS
     values, output = module.value_proj(context), module.output_proj.weight
-    for b in range(BATCH):
+    for b, i, j in itertools.product(range(BATCH), range(QUERIES), range(KEYS)):
+        whole = torch.zeros(D_MODEL, dtype=torch.float64, device=device)
         for h in range(HEADS):
             rows = slice(h * head_dim, (h + 1) * head_dim)
-            for i in range(QUERIES):
-                for j in range(KEYS):
-                    delta = weights[b, h, i, j] * values[b, j, rows] @ output[:, rows].T
-                    assert_close(found[b, h, i, j], delta.norm().detach(), **EXACT)
+            delta = weights[b, h, i, j] * values[b, j, rows] @ output[:, rows].T
+            assert_close(found[b, h, i, j], delta.norm().detach(), **EXACT)
+            whole += delta.detach()
+        assert_close(together[b, i, j], whole.norm(), **EXACT)
 
 
 def test_every_backend_and_variant_has_them(
@@ -71,12 +78,9 @@ def test_a_lone_key_adds_all_of_delta(variant_name: str, build: Callable[..., At
     query, context = embeddings(torch.device("cpu"))
     with record_patterns(module, contributions=True) as patterns:
         delta = module(query, context[:, :1], context[:, :1])
-    contributions = patterns["", 0].contributions
-    assert contributions is not None
-    if contributions.shape[1] == 1:
-        assert_close(contributions[:, 0, :, 0], delta.norm(dim=-1).detach(), **EXACT)
-    else:
-        assert (contributions.sum(1)[..., 0] >= delta.norm(dim=-1)).all()
+    together = patterns["", 0].joint_contributions
+    assert together is not None
+    assert_close(together[..., 0], delta.norm(dim=-1).detach(), **EXACT)
 
 
 class Difference(Attention):
@@ -109,10 +113,16 @@ def test_two_attends_add_up_before_the_norm_is_taken(device: torch.device) -> No
     one, other = ((q @ x.mT / head_dim**0.5).softmax(-1) for x in (k, other_k))
     assert_close(patterns["", 0].weights, (one - 0.3 * other).detach(), **EXACT)
     v, other_v = split_heads(module.value_proj(context), HEADS), split_heads(context, HEADS)
+    whole = torch.zeros(())
     for h in range(HEADS):
         output = module.output_proj.weight[:, h * head_dim : (h + 1) * head_dim]
         vectors = one[:, h, :, :, None] * v[:, h, None] - 0.3 * other[:, h, :, :, None] * other_v[:, h, None]
-        assert_close(found[:, h], (vectors @ output.T).norm(dim=-1).detach(), rtol=0, atol=1e-9)
+        added = vectors @ output.T
+        assert_close(found[:, h], added.norm(dim=-1).detach(), rtol=0, atol=1e-9)
+        whole = whole + added
+    together = patterns["", 0].joint_contributions
+    assert together is not None
+    assert_close(together, whole.norm(dim=-1).detach(), rtol=0, atol=1e-9)
 
 
 def test_they_are_not_looked_for_unasked(build: Callable[..., Attention]) -> None:

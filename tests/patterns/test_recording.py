@@ -217,7 +217,7 @@ def test_the_budget_is_kept_before_any_weight_is_formed(contributions: bool, mon
     )
     second.site = "cross"
     x = torch.randn(BATCH, KEYS, D_MODEL)
-    one_map = 4 * BATCH * HEADS * KEYS * KEYS * (1 + contributions)
+    one_map = 4 * BATCH * KEYS * KEYS * (HEADS + (HEADS + 1 if contributions else 0))
 
     def record(max_bytes: int | None) -> int:
         with record_patterns(modules, contributions=contributions, max_bytes=max_bytes) as patterns:

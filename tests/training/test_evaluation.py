@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +13,16 @@ from tiny_run import tiny_data
 from torch import Tensor, nn
 
 from attnframe.data.batching import collate
-from attnframe.data.schema import SentencePair
+from attnframe.data.schema import Link, SentencePair
 from attnframe.data.tokenizer import BOS, EOS, PAD
 from attnframe.data.words import split_words
 from attnframe.model import SITES, AttentionFactory, Seq2Seq, VariantChoice
+from attnframe.patterns import Patterns, record_patterns
 from attnframe.patterns.alignment import Reading
+from attnframe.patterns.head_alignment import HeadScore, Place
+from attnframe.training import evaluation as evaluation_module
 from attnframe.training.data_module import TranslationData
-from attnframe.training.evaluation import Evaluation
+from attnframe.training.evaluation import AlignmentChoice, Evaluation
 
 CROSS = ("self", "multi_head")  # one head in the first layer, two in the second
 READINGS = {Reading.PREDICTS: 0, Reading.NEXT_STEP: 1}
@@ -81,6 +86,9 @@ def evaluated(the_model: Seq2Seq, *, rows: int, order: Iterable[int] | None = No
     return evaluation
 
 
+Found = dict[Place, set[Link]]
+
+
 @dataclass
 class Slow:
     """The same, a sentence and a token at a time, in plain Python."""
@@ -89,11 +97,19 @@ class Slow:
     tokens: int = 0
     correct: int = 0
     hypotheses: list[str] = field(default_factory=list)
-    # (layer, head or None, reading): [hits, size]
-    counts: dict[tuple[int, int | None, Reading], list[int]] = field(default_factory=dict)
+    by_weights: list[Found] = field(default_factory=list)  # one a pair
+    by_norms: list[Found] = field(default_factory=list)
 
-    def aer(self) -> dict[tuple[int, int | None, Reading], float]:
-        return {place: 1 - hits / size for place, (hits, size) in self.counts.items()}
+    def aer(self, tag: str | None = None, *, norms: bool = False) -> dict[Place, float]:
+        counts: dict[Place, tuple[int, int]] = {}
+        for pair, found in zip(pairs(), self.by_norms if norms else self.by_weights, strict=True):
+            assert pair.alignment is not None
+            if tag is None or tag in pair.tags:
+                for place, links in found.items():
+                    hits, size = counts.get(place, (0, 0))
+                    hits += len(links & pair.alignment.sure) + len(links & pair.alignment.possible)
+                    counts[place] = hits, size + len(links) + len(pair.alignment.sure)
+        return {place: 1 - hits / size for place, (hits, size) in counts.items()}
 
 
 @torch.no_grad()
@@ -103,8 +119,9 @@ def slowly(the_model: Seq2Seq) -> Slow:
         src = [*data().src_tokenizer.encode(pair.source), EOS]
         tgt = [BOS, *data().tgt_tokenizer.encode(pair.target), EOS]
         weights: list[Tensor] = []
+        norms: list[Tensor] = []
         hooks = [
-            layer.cross_attention.register_forward_hook(functools.partial(_weigh, weights))  # type: ignore[union-attr, operator]
+            layer.cross_attention.register_forward_hook(functools.partial(_weigh, weights, norms))  # type: ignore[union-attr, operator]
             for layer in the_model.decoder
         ]
         logits = the_model(torch.tensor([src]), None, torch.tensor([tgt[:-1]]))[0]
@@ -115,17 +132,25 @@ def slowly(the_model: Seq2Seq) -> Slow:
             slow.correct += row.index(max(row)) == wanted
             slow.tokens += 1
         slow.hypotheses.append(_greedily(the_model, src))
-        _count(slow, pair, weights)
+        slow.by_weights.append(_links(pair, weights))
+        slow.by_norms.append(_links(pair, norms))
     return slow
 
 
-def _weigh(weights: list[Tensor], module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """softmax(QKᵀ/√d_k) of each head from the module's inputs: [heads, query, key]."""
+def _weigh(
+    weights: list[Tensor], norms: list[Tensor], module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+) -> None:
+    """softmax(QKᵀ/√d_k) of each head from the module's inputs, and their mean; ‖P_ij·V_j·W_O‖, and that of all heads."""
     query, key = inputs[:2]
     q, k = module.query_proj(query)[0], module.key_proj(key)[0]  # type: ignore[operator]
     heads = getattr(module, "num_heads", 1)
     parts = zip(q.chunk(heads, dim=-1), k.chunk(heads, dim=-1), strict=True)
-    weights.append(torch.stack([(a @ b.T / math.sqrt(a.shape[-1])).softmax(-1) for a, b in parts]))
+    found = [(a @ b.T / math.sqrt(a.shape[-1])).softmax(-1) for a, b in parts]
+    weights.append(torch.stack([*found, torch.stack(found).mean(0)]))
+    values = module.value_proj(inputs[2])[0].chunk(heads, dim=-1)  # type: ignore[operator]
+    outputs = module.output_proj.weight.T.chunk(heads)  # type: ignore[union-attr, operator]
+    added = [p[:, :, None] * (v @ w) for p, v, w in zip(found, values, outputs, strict=True)]
+    norms.append(torch.stack([vectors.norm(dim=-1) for vectors in [*added, torch.stack(added).sum(0)]]))
 
 
 def _greedily(the_model: Seq2Seq, src: list[int]) -> str:
@@ -139,19 +164,18 @@ def _greedily(the_model: Seq2Seq, src: list[int]) -> str:
     return data().tgt_tokenizer.decode(ids)
 
 
-def _count(slow: Slow, pair: SentencePair, layers: list[Tensor]) -> None:
-    assert pair.alignment is not None
+def _links(pair: SentencePair, layers: list[Tensor]) -> Found:
     source, target = split_words(pair.source), split_words(pair.target)
-    for layer, weights in enumerate(layers):
-        for head, one in [*enumerate(weights), (None, weights.mean(0))]:
+    found = {}
+    for layer, maps in enumerate(layers):
+        for head, one in [*enumerate(maps[:-1]), (None, maps[-1])]:
             for reading, first in READINGS.items():
-                counts = slow.counts.setdefault((layer, head, reading), [0, 0])
                 links = set()
                 for j in range(len(target)):
                     row = one[first + j, : len(source)].tolist()
                     links.add((row.index(max(row)), j))
-                counts[0] += len(links & pair.alignment.sure) + len(links & pair.alignment.possible)
-                counts[1] += len(links) + len(pair.alignment.sure)
+                found[layer, head, reading] = links
+    return found
 
 
 def test_a_padded_batch_counts_as_its_sentences_one_by_one() -> None:
@@ -173,8 +197,9 @@ def test_a_padded_batch_counts_as_its_sentences_one_by_one() -> None:
         assert scores["token_accuracy"] == slow.correct / slow.tokens
         assert [made.hypothesis for made in evaluation.translations()] == slow.hypotheses
         assert [made.pair for made in evaluation.translations()] == list(pairs())
-        table = {(entry.layer, entry.head, entry.reading): entry.aer for entry in evaluation.alignment_table()}
-        assert table == pytest.approx(slow.aer(), abs=1e-12)
+        table = evaluation.alignment_table()
+        assert {row.place: row.aer for row in table} == pytest.approx(slow.aer(), abs=1e-12)
+        assert {row.place: row.aer_norms for row in table} == pytest.approx(slow.aer(norms=True), abs=1e-12)
 
 
 def test_a_model_that_knows_the_answer_is_accurate() -> None:
@@ -201,41 +226,67 @@ def test_a_model_that_knows_the_answer_is_accurate() -> None:
 
 
 def test_the_choice_is_the_lowest_over_layers_with_different_numbers_of_heads() -> None:
-    seen_layers = set()
+    seen_layers, seen_apart = set(), set()
     for seed in range(4, 8):
         the_model = model(seed=seed)
         evaluation = evaluated(the_model, rows=9)
-        slow = slowly(the_model).aer()
-        assert {place[:2] for place in slow} == {(0, 0), (0, None), (1, 0), (1, 1), (1, None)}
+        slow = slowly(the_model)
+        by_weights, by_norms = slow.aer(), slow.aer(norms=True)
+        assert {place[:2] for place in by_weights} == {(0, 0), (0, None), (1, 0), (1, 1), (1, None)}
         choice = evaluation.choose()
-        heads = {place: aer for place, aer in slow.items() if place[1] is not None}
-        means = {place: aer for place, aer in slow.items() if place[1] is None}
-        for found, table in ((choice.head, heads), (choice.mean_heads, means)):
+        heads, norms = (
+            {place: aer for place, aer in found.items() if place[1] is not None} for found in (by_weights, by_norms)
+        )
+        means = {place: aer for place, aer in by_weights.items() if place[1] is None}
+        assert choice.norms is not None
+        for found, table in ((choice.head, heads), (choice.mean_heads, means), (choice.norms, norms)):
             assert found.aer == pytest.approx(min(table.values()), abs=1e-12)
-            assert table[found.layer, found.head, found.reading] == pytest.approx(found.aer, abs=1e-12)
+            assert table[found.place] == pytest.approx(found.aer, abs=1e-12)
         seen_layers.add(choice.head.layer)
+        seen_apart.add(choice.head.place != choice.norms.place)
         scores = evaluation.scores()
-        assert (scores["aer"], scores["aer_mean_heads"]) == (choice.head.aer, choice.mean_heads.aer)
+        chosen = (choice.head.aer, choice.mean_heads.aer, choice.norms.aer)
+        assert (scores["aer"], scores["aer_mean_heads"], scores["aer_norms"]) == chosen
     assert seen_layers == {0, 1}
+    assert True in seen_apart, "no model here tells the head chosen by weights from the one chosen by contributions"
 
 
 def test_a_choice_made_elsewhere_is_kept() -> None:
     the_model = model()
     evaluation = evaluated(the_model, rows=9)
-    slow = slowly(the_model).aer()
+    slow = slowly(the_model)
     best = evaluation.choose()
-    worst = max(
-        (entry for entry in evaluation.alignment_table() if entry.head is not None), key=lambda entry: entry.aer
-    )
-    scores = evaluation.scores(type(best)(worst, best.mean_heads))
-    assert scores["aer"] == pytest.approx(slow[worst.layer, worst.head, worst.reading], abs=1e-12)
+    assert best.norms is not None
+    heads = [row for row in evaluation.alignment_table() if row.head is not None]
+    worst = max(heads, key=lambda row: row.aer)
+    worst_norms = max(heads, key=lambda row: row.aer_norms or 0.0)
+    choice = AlignmentChoice(HeadScore(*worst.place, 0.0), best.mean_heads, HeadScore(*worst_norms.place, 0.0))
+    scores = evaluation.scores(choice, split=True)
+    assert scores["aer"] == pytest.approx(slow.aer()[worst.place], abs=1e-12)
+    assert scores["aer_norms"] == pytest.approx(slow.aer(norms=True)[worst_norms.place], abs=1e-12)
     assert scores["aer"] > best.head.aer
+    assert scores["aer_norms"] > best.norms.aer
+    measures = (scores["alignment_precision"], scores["alignment_recall"], scores["aer_soft"])
+    assert measures == (worst.precision, worst.recall, worst.aer_soft)
+    tags = {tag for pair in pairs() for tag in pair.tags}
+    assert {key.split("/")[1] for key in scores if key.startswith("phenomenon/")} == tags
+    for tag in tags:
+        expected = slow.aer(tag)[worst.place], slow.aer(tag, norms=True)[worst_norms.place]
+        found = scores[f"phenomenon/{tag}/aer"], scores[f"phenomenon/{tag}/aer_norms"]
+        assert found == pytest.approx(expected, abs=1e-12)
+    # Results of a run that measured no contributions leave that choice open.
+    scores = evaluation.scores(AlignmentChoice(best.head, best.mean_heads, None), split=True)
+    assert not any(key.endswith("aer_norms") for key in scores)
 
 
-def test_what_a_diagonal_and_a_perfect_aligner_reach() -> None:
-    scores = evaluated(model(), rows=9).scores()
+@pytest.mark.parametrize("tag", [None, "negation", "plural"])
+def test_what_a_diagonal_and_a_perfect_aligner_reach(tag: str | None) -> None:
+    scores = evaluated(model(), rows=9).scores(split=True)
+    prefix = f"phenomenon/{tag}/" if tag else ""
     totals = {"diagonal": [0, 0], "perfect": [0, 0]}
     for pair in pairs():
+        if tag is not None and tag not in pair.tags:
+            continue
         assert pair.alignment is not None
         sure, possible = pair.alignment.sure, pair.alignment.possible
         source, target = len(split_words(pair.source)), len(split_words(pair.target))
@@ -246,7 +297,7 @@ def test_what_a_diagonal_and_a_perfect_aligner_reach() -> None:
         for total in totals.values():
             total[1] += target + len(sure)
     for name, (hits, size) in totals.items():
-        assert scores[f"aer_{name}"] == pytest.approx(1 - hits / size, abs=1e-12)
+        assert scores[f"{prefix}aer_{name}"] == pytest.approx(1 - hits / size, abs=1e-12)
     table = evaluated(model(), rows=9).alignment_table()
     assert scores["aer_perfect"] < scores["aer_diagonal"]
     assert all(entry.aer >= scores["aer_perfect"] for entry in table)
@@ -259,6 +310,7 @@ def test_weights_that_are_not_finite_have_no_error_rate() -> None:
     assert math.isnan(scores["loss"])
     assert math.isnan(scores["aer"])
     assert math.isnan(scores["aer_mean_heads"])
+    assert math.isnan(scores["aer_norms"])
     assert scores["aer_perfect"] < scores["aer_diagonal"]
 
 
@@ -267,4 +319,30 @@ def test_scores_are_split_only_when_asked() -> None:
     assert not any("/" in key for key in evaluation.scores())
     split = evaluation.scores(split=True)
     assert any(key.startswith("length/") for key in split)
-    assert any(key.startswith("phenomenon/") for key in split)
+    of_one = {key.split("/")[2] for key in split if key.startswith("phenomenon/plural/")}
+    assert of_one == {"exact_match", "aer", "aer_norms", "aer_diagonal", "aer_perfect"}
+
+
+def test_nothing_is_recorded_where_no_pair_has_gold_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    the_model = model()
+    half = len(pairs()) // 2
+    linked = pairs()[half:]
+    bare = [SentencePair(pair.id, pair.source, pair.target) for pair in pairs()[:half]]
+    recorded = []
+
+    @contextlib.contextmanager
+    def recording(*args: Any, **options: Any) -> Iterator[Patterns]:
+        with record_patterns(*args, **options) as patterns:
+            recorded.append(patterns)
+            yield patterns
+
+    monkeypatch.setattr(evaluation_module, "record_patterns", recording)
+    tables = []
+    for some in ([*bare, *linked], linked):
+        evaluation = Evaluation(the_model, some, data().src_tokenizer, data().tgt_tokenizer)
+        examples = data().encode(some)
+        for start in range(0, len(examples), half):
+            evaluation.add(collate(examples[start : start + half]))
+        tables.append(evaluation.alignment_table())
+    assert tables[0] == tables[1] != []
+    assert len(recorded) == 2 * math.ceil(len(linked) / half)

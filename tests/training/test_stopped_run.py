@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
@@ -156,13 +157,30 @@ def test_a_damaged_checkpoint_is_refused(copy: Path) -> None:
 def test_a_damaged_metrics_log_is_refused(copy: Path) -> None:
     metrics = copy / "metrics.csv"
     whole = metrics.read_bytes()
-    for damaged in (whole[:-20], whole[:10], b"", b"\xff\xfe" * 99, b"step" + whole):
+    for damaged in (whole[:-20], whole[:-3], whole[:10], b"", b"\xff\xfe" * 99, b"step" + whole):
         metrics.write_bytes(damaged)
         refused(
             copy,
             r"metrics\.csv is damaged: the run has written \d+ rows, of which \d+ are left",
             max_steps=19,
         )
+
+
+def test_a_log_of_an_older_version_goes_on_with_its_columns(copy: Path) -> None:
+    metrics = copy / "metrics.csv"
+    before = metric_rows(copy)
+    for row in before:
+        del row["val/aer_norms"], row["val/alignment_recall"]
+    with metrics.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(before[0]))
+        writer.writeheader()
+        writer.writerows(before)
+    tiny_resume(copy, max_steps=19)
+    after = metric_rows(copy)
+    assert after[: len(before)] == before
+    assert list(after[-1]) == list(before[0])
+    assert max(filled(after, "val/aer")) == 19
+    assert all(None not in row and None not in row.values() for row in after)
 
 
 def test_what_a_run_needs_to_be_used_is_written_again(copy: Path) -> None:
