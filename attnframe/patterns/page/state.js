@@ -1,0 +1,82 @@
+/* What is shown, as an object and as the hash of the address. In the address everything counts from 1. */
+
+/** The view that the page opens with: the last step, and heads that already follow the gold links. */
+function firstView(runs) {
+  const sites = allSites(runs);
+  const source = allSources(runs)[0];
+  const site = sites.includes("cross") ? "cross" : sites[0];
+  return {
+    source,
+    site,
+    step: allSteps(runs).at(-1),
+    quantity: "weights",
+    logarithmic: false,
+    gold: true,
+    importance: true,
+    chosen: runs.map((run) => alignedHead(run, source, site)),
+  };
+}
+
+/** The head with the most weight on sure links at the last step; the first head where there are none. */
+function alignedHead(run, source, site) {
+  const sentence = run.sentences.get(source);
+  const layers = sentence?.layers[site] ?? new Map();
+  let best = { layer: [...layers.keys()][0] ?? 0, head: 0, mass: 0 };
+  if (site !== "cross" || !sentence?.gold) return best;
+  for (const [layer, pattern] of layers) {
+    for (let head = 0; head < pattern.heads; head += 1) {
+      const map = pattern.map("weights", run.shownSteps.length - 1, head);
+      const mass = sentence.gold.sure.reduce((sum, [key, query]) => sum + map[query * pattern.keys.length + key], 0);
+      if (mass > best.mass) best = { layer, head, mass };
+    }
+  }
+  return best;
+}
+
+/** The view that `hash` asks for; what it does not say, or says wrongly, stays as in `view`. */
+function viewFromHash(hash, runs, view) {
+  const asked = new URLSearchParams(hash.replace(/^#/, ""));
+  const among = (name, options, otherwise) => (options.includes(asked.get(name)) ? asked.get(name) : otherwise);
+  const counted = (name, otherwise) =>
+    /^[1-9][0-9]{0,5}$/.test(asked.get(name)) ? Number(asked.get(name)) - 1 : otherwise;
+  const steps = allSteps(runs);
+  return {
+    source: allSources(runs)[counted("sentence", -1)] ?? view.source,
+    site: among("site", allSites(runs), view.site),
+    step: Number(among("step", steps.map(String), String(view.step))),
+    quantity: among("show", ["weights", "contributions"], view.quantity),
+    logarithmic: among("scale", ["linear", "log"], view.logarithmic ? "log" : "linear") === "log",
+    gold: among("gold", ["on", "off"], view.gold ? "on" : "off") === "on",
+    importance: among("importance", ["on", "off"], view.importance ? "on" : "off") === "on",
+    chosen: runs.map(({ index, letter }) => ({
+      layer: counted(`layer${index ? letter : ""}`, view.chosen[index].layer),
+      head: counted(`head${index ? letter : ""}`, view.chosen[index].head),
+    })),
+  };
+}
+
+function hashFromView(view, runs) {
+  const said = new URLSearchParams({
+    sentence: allSources(runs).indexOf(view.source) + 1,
+    site: view.site,
+    step: view.step,
+    show: view.quantity,
+    scale: view.logarithmic ? "log" : "linear",
+    gold: view.gold ? "on" : "off",
+    importance: view.importance ? "on" : "off",
+  });
+  for (const { index, letter } of runs) {
+    said.set(`layer${index ? letter : ""}`, view.chosen[index].layer + 1);
+    said.set(`head${index ? letter : ""}`, view.chosen[index].head + 1);
+  }
+  return `#${said}`;
+}
+
+/** Say in the address what is shown. A frame without an address of its own cannot, and need not. */
+function writeHash(hash) {
+  try {
+    history.replaceState(null, "", hash);
+  } catch {
+    return;
+  }
+}

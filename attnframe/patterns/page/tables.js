@@ -1,0 +1,58 @@
+/* The tables at the end of the page. */
+
+/** As the data spells them. */
+const NOT_NUMBERS = ["NaN", "∞", "−∞"];
+
+function writeTables(runs) {
+  const tables = runs.flatMap((run) => run.tables.map((table) => tableElement(table, runs.length > 1 ? run : null)));
+  byId("tables").append(...tables);
+}
+
+/** A table under its title; of two runs, with the letter of the one it is of. */
+function tableElement({ title, caption, columns, rows }, run) {
+  const numeric = columns.map((_, index) =>
+    rows.every((row) => typeof row[index] !== "string" || NOT_NUMBERS.includes(row[index])),
+  );
+  const side = (index) => (numeric[index] ? "number" : null);
+  const letter = run ? [element("span", { class: `letter run-${run.letter}` }, run.letter), " "] : [];
+  return element(
+    "figure",
+    { class: "table" },
+    element(
+      "figcaption",
+      {},
+      element("h2", {}, ...letter, isolated(title)),
+      element("p", { class: "reason", dir: "auto" }, caption),
+    ),
+    element(
+      "div",
+      { class: "table-box", tabindex: "0", role: "region", "aria-label": title },
+      element(
+        "table",
+        {},
+        element(
+          "thead",
+          {},
+          element(
+            "tr",
+            {},
+            ...columns.map((name, index) => element("th", { scope: "col", class: side(index) }, isolated(name))),
+          ),
+        ),
+        element(
+          "tbody",
+          {},
+          ...rows.map((row) =>
+            element("tr", {}, ...row.map((cell, index) => element("td", { class: side(index) }, cellText(cell)))),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+function cellText(cell) {
+  if (cell === null) return "–";
+  if (typeof cell === "string") return isolated(cell);
+  return Number.isInteger(cell) ? String(cell) : String(Number(cell.toPrecision(4)));
+}

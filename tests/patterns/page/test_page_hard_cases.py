@@ -1,0 +1,248 @@
+"""The page in a browser where it is hard: two runs, no mouse, small screens, odd texts, nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from page_reading import array, hover, luminance, pixels, set_time
+from page_samples import HOSTILE, STEPS, pattern, run, sentence
+
+from attnframe.attention import PatternKind
+from attnframe.data.schema import Alignment
+from attnframe.patterns.page import PagePattern, PageRun, PageSentence, PageTable
+
+pytestmark = pytest.mark.slow
+Show = Callable[..., Any]
+
+
+def one_sentence(words: Sequence[str], *, heads: int = 3) -> PageRun:
+    """A run with one sentence of `words`, at cross and among themselves."""
+    maps = {(site, 0): pattern(len(words), len(words), times=2, heads=heads) for site in ("cross", "encoder_self")}
+    shown = PageSentence(
+        " ".join(words), " ".join(words), dict.fromkeys(("cross", "encoder_self"), (words, words)), maps
+    )
+    return PageRun("one", [1, 2], [shown], traces={"val/loss": [2.0, 1.0]})
+
+
+def test_two_runs_side_by_side(show: Show) -> None:
+    first = run("first")
+    other = run(
+        "other",
+        steps=(300, 500, 600, 1000, 1200),
+        seed=70,
+        importance=None,
+        sentences=[sentence(seed=70), sentence("only here", "seulement ici", contributions=False)],
+    )
+    page = show(first, other)
+    options = page.locator("#sentence option").all_inner_texts()
+    assert options[1:] == ["2. a second one (only in run A)", "3. only here (only in run B)"]
+    left, right = (page.locator(f"#{pane}").bounding_box() for pane in ("run1", "run2"))
+    assert right["x"] > left["x"] + left["width"]
+    assert page.locator("#run1-map").bounding_box()["y"] == page.locator("#run2-map").bounding_box()["y"]
+    page.click("#run1-heads [data-layer='0'][data-head='1']")
+    page.click("#run2-heads [data-layer='1'][data-head='2']")
+    # Of 100 300 500 600 900 1000 1100 1200.
+    for place, time_a, time_b, notice_a, notice_b in [
+        (1, 1, 0, "", ""),
+        (3, 2, 2, "Run A has no step 600: shown is step 500, the nearest earlier one.", ""),
+        (4, 3, 2, "", "Run B has no step 900: shown is step 600, the nearest earlier one."),
+        (0, 0, 0, "", "Run B has nothing as early as step 100: shown is step 300, its first."),
+    ]:
+        set_time(page, place)
+        assert float(hover(page, 2, 1)) == pytest.approx(array(first, 0, "cross", 0)[time_a, 1, 2, 1], abs=6e-4)
+        assert float(hover(page, 2, 1, "run2")) == pytest.approx(array(other, 0, "cross", 1)[time_b, 2, 2, 1], abs=6e-4)
+        assert page.locator("#run1-notice").text_content() == notice_a
+        assert page.locator("#run2-notice").text_content() == notice_b
+    page.select_option("#sentence", index=2)
+    assert page.locator("#run1-notice").inner_text() == "Run A has no patterns of this sentence."
+    assert not page.locator("#run1-map").is_visible()
+    assert page.locator("#run2-map").is_visible()
+    assert "run B" in page.locator("#importance-reason").inner_text()
+
+
+def test_the_keyboard_is_enough(show: Show) -> None:
+    shown = run()
+    page = show(shown, hash="#layer=1&head=1")
+
+    def tab_to(selector: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                assert outline == "solid", f"the focus on {selector} cannot be seen"
+                return
+        raise AssertionError(f"Tab never comes to {selector}")
+
+    tab_to("#theme")
+    page.keyboard.press("Space")
+    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+    tab_to("#sentence")
+    page.keyboard.press("ArrowDown")
+    tab_to("#site")
+    tab_to("#weights")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#contributions").is_checked()
+    tab_to("#linear")
+    tab_to("#gold")
+    page.keyboard.press("Space")
+    assert not page.locator("#gold").is_checked()
+    tab_to("#time")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    tab_to("#run1-heads button")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    tab_to("#run1-map")
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "End", "ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+    norms = array(shown, 1, "cross", 1, "contributions")
+    read = float(page.locator("#run1-readout .value").inner_text())
+    assert read == pytest.approx(norms[2, 1, 1, 3], abs=6e-4)
+    page.keyboard.press("Space")
+    page.locator(f"#time[aria-valuetext='step {STEPS[3]}']").wait_for()
+    page.keyboard.press("Space")
+    tab_to("#run1-lines .queries button")
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#run1-lines .queries .held").inner_text() == "chien"
+    tab_to(".table-box")
+
+
+def test_hostile_texts_are_shown_as_they_are(show: Show) -> None:
+    maps = pattern(1, 2, times=1, heads=1)
+    shown = PageSentence(HOSTILE, HOSTILE, {HOSTILE: ([HOSTILE], [HOSTILE, "b"])}, {(HOSTILE, 0): maps})
+    table = PageTable(HOSTILE, [HOSTILE], [[HOSTILE]], HOSTILE)
+    one = PageRun(HOSTILE, [1], [shown], HOSTILE, {HOSTILE: [1.0]}, {(HOSTILE, 0, 0): {HOSTILE: [1.0]}}, [table])
+    page = show(one, PageRun("second", [1], []))
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+    assert "attention patterns" in page.title()
+    for place in (
+        "#run1 h2 bdi",
+        "#run1 .query-labels span",
+        ".table td",
+        ".table h2 bdi",
+        "#run1-lines .keys bdi >> nth=0",
+    ):
+        assert page.locator(place).text_content() == HOSTILE
+    assert float(hover(page, 0, 0)) == pytest.approx(maps.weights[0, 0, 0, 0], abs=6e-4)
+
+
+def test_texts_from_right_to_left_are_set_so(show: Show) -> None:
+    page = show(one_sentence(["שלום", "world", "مرحبا", "👩‍👩‍👧", "123"]))
+    for side in ("#run1 .query-labels bdi", "#run1 .key-labels bdi", "#run1-lines .queries bdi"):
+        found = page.locator(side).evaluate_all("all => all.map(b => getComputedStyle(b).direction)")
+        assert found == ["rtl", "ltr", "rtl", "ltr", "ltr"]
+    assert page.locator("#run1-lines .keys bdi").all_inner_texts() == ["שלום", "world", "مرحبا", "👩‍👩‍👧", "123"]
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_two_hundred_tokens_scroll_in_their_own_box(show: Show, width: int) -> None:
+    words = [f"token{place}" for place in range(200)]
+    shown = one_sentence(words)
+    page = show(shown, width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("#run1-map").focus()
+    page.keyboard.press("End")
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    read = float(page.locator("#run1-readout .value").inner_text())
+    assert read == pytest.approx(array(shown, 0, "cross", 0)[-1, 0, 3, 199], abs=6e-4)
+    label, box = (page.locator(f"#run1 {part}").bounding_box() for part in (".key-labels .current", ".map-box"))
+    assert box["x"] <= label["x"] <= box["x"] + box["width"], "the cell that is read is in sight"
+    seconds = page.evaluate(
+        "() => { const start = performance.now(); const time = document.getElementById('time');"
+        " time.value = 0; time.dispatchEvent(new Event('input')); return (performance.now() - start) / 1000; }"
+    )
+    assert seconds < 1
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1440])
+def test_the_page_itself_never_scrolls_sideways(show: Show, width: int) -> None:
+    wide = [PageTable("wide", [f"column {i}" for i in range(30)], [[float(i) for i in range(30)]])]
+    name = "a_very_long_name_without_any_space_" * 4
+    for runs in ([run(name, tables=wide)], [run(name), run("other")], [one_sentence(["w" * 70, "v"] * 9, heads=16)]):
+        page = show(*runs, width=width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.check("#log")
+        page.select_option("#site", "encoder_self")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_cells_that_are_not_finite_are_shown_as_such(show: Show) -> None:
+    weights = pattern(7, 5).weights.copy()
+    weights[-1, 0, 1, 2], weights[-1, 0, 3, 4] = np.nan, np.inf
+    words = {"cross": (list("abcdefg"), list("uvwxy"))}
+    one = PageSentence("s", "t", words, {("cross", 0): PagePattern(PatternKind.PROBABILITY, weights)})
+    page = show(run(sentences=[one], traces={"val/loss": [float("nan")] * 5, "val/aer": [1, float("inf"), None, 2, 3]}))
+    assert hover(page, 1, 2) == "not finite"
+    assert hover(page, 3, 4) == "not finite"
+    clear = (pixels(page)[:, 3] == 0).reshape(7, 5)
+    assert np.argwhere(clear).tolist() == [[1, 2], [3, 4]]
+    assert "Hatched cells are not finite" in page.locator("#run1-legend").inner_text()
+    assert page.locator("[data-trace='val/loss']").count() == 0
+    assert page.locator("[data-trace='val/aer'] .chart-value").inner_text() == "3"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_the_paper(show: Show, theme: str) -> None:
+    gold = Alignment(frozenset({(0, 0)}), frozenset({(1, 1)}))
+    one = sentence()
+    page = show(
+        run(sentences=[PageSentence(one.source, one.target, one.labels, one.patterns, gold)]), run("b"), theme=theme
+    )
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    texts = "p, h1, h2, h3, label, legend, button, select, td, th, figcaption span, output, .tick, .key-labels span"
+    colours = page.locator(texts).evaluate_all("all => [...new Set(all.map(e => getComputedStyle(e).color))]")
+    assert len(colours) > 2
+    for colour in colours:
+        if colour != paper:
+            assert contrast(colour, paper) >= 4.5, colour
+
+
+def contrast(one: str, other: str) -> float:
+    """https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio of two colours as computed styles give them."""
+    numbers = [[float(part) for part in colour[4:-1].split(",")[:3]] for colour in (one, other)]
+    dark, light = sorted(luminance(np.array(numbers)))
+    return float((light + 0.05) / (dark + 0.05))
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(show: Show) -> None:
+    page = show(run(), theme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    first = pixels(page)
+    page.click("#theme")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert contrast("rgb(0, 0, 0)", light) > 15 > 2 > contrast("rgb(0, 0, 0)", dark)
+    assert (pixels(page) != first).any()
+    page.reload()
+    page.locator("#run1-map").wait_for()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark, "it remembers nothing"
+
+
+def test_a_run_without_patterns_shows_what_else_it_has(show: Show) -> None:
+    page = show(run(sentences=[], head_traces={}, importance=None))
+    assert page.locator("#empty").is_visible()
+    assert not page.locator("#choices").is_visible()
+    assert page.locator("[data-trace='val/loss'] .chart-value").inner_text() == "0.125"
+    assert page.locator(".table td").first.inner_text() == "test"
+    assert page.locator("#trouble").is_hidden()
+
+
+def test_one_step_leaves_nothing_to_play(show: Show) -> None:
+    maps = {("cross", 0): pattern(2, 3, times=1)}
+    page = show(PageRun("r", [7], [PageSentence("s", "t", {"cross": (["a", "b"], ["c", "d", "e"])}, maps)]))
+    assert page.locator("#time").is_disabled()
+    assert page.locator("#play").is_disabled()
+    page.keyboard.press("Space")
+    assert page.locator("#step").inner_text() == "step 7 1 of 1"
+
+
+def test_table_cells_are_written_by_their_kind(show: Show) -> None:
+    table = PageTable("T", ["text", "number"], [["a", 1234.56789], ["b", None], ["c", float("nan")], ["d", 12345678]])
+    page = show(run(tables=[table]))
+    assert page.locator(".table td").all_inner_texts() == ["a", "1235", "b", "–", "c", "NaN", "d", "12345678"]
+    assert page.locator(".table td.number").count() == 4
