@@ -43,6 +43,9 @@ def word_patterns(patterns: Patterns, src_word_ids: Sequence[int], tgt_word_ids:
     row the step that says EOS. So a gold link (i, j) is the cell in row j and column i, as where every word is one
     piece, and row j is what `Reading.PREDICTS` reads; `Reading.NEXT_STEP` takes the steps that read the pieces of word
     j, and they are row j + 1 only where words j and j + 1 are one piece each.
+
+    Contributions are merged like weights. Between words of several pieces they are an upper bound, by the triangle
+    inequality: the sum and the mean of norms are no less than the norm of the sum and of the mean.
     """
     source = [*src_word_ids, _number_of_words(src_word_ids)]
     read = [0, *(word + 1 for word in tgt_word_ids)]
@@ -50,7 +53,9 @@ def word_patterns(patterns: Patterns, src_word_ids: Sequence[int], tgt_word_ids:
     sides = {"encoder_self": (source, source), "decoder_self": (read, read), "cross": (said, source)}
     between_words = Patterns()
     for (site, layer), pattern in patterns.items():
-        between_words.add((site, layer), Pattern(over_words(pattern.weights, *sides[site]), pattern.kind))
+        norms = pattern.contributions
+        merged = None if norms is None else over_words(norms, *sides[site])
+        between_words.add((site, layer), Pattern(over_words(pattern.weights, *sides[site]), pattern.kind, merged))
     return between_words
 
 

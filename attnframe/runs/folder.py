@@ -37,6 +37,8 @@ class RunFolder:
         self.next_best_checkpoint = self.checkpoints / "next_best.ckpt"
         self.metrics = path / "metrics.csv"
         self.manifest = path / "manifest.json"
+        self.head_log = self.patterns / "heads.csv"
+        self.report = path / "report.html"
 
     def claim(self) -> None:
         """Make the folder ours. Raises `UserError` when a run lives there already, whatever became of it."""
@@ -84,10 +86,8 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """A JSON file that is there in full or not at all. NaN and infinity, which JSON lacks, become null."""
-        partial = self.path / f".{name}.partial"
         text = json.dumps(_json_able(content), indent=2, ensure_ascii=False, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(self.path / name)
+        write_whole(self.path / name, text + "\n")
 
     def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A tab-separated file with a header row; tabs and line breaks inside a field become spaces."""
@@ -100,11 +100,9 @@ class RunFolder:
 
     def keep_lines(self, name: str, count: int) -> int:
         """Cut a text file after its first `count` lines; how many it now has."""
-        partial = self.path / f".{name}.partial"
         with (self.path / name).open(encoding="utf-8", newline="") as file:
             lines = file.readlines()[:count]
-        partial.write_text("".join(lines), encoding="utf-8", newline="")
-        partial.replace(self.path / name)
+        write_whole(self.path / name, "".join(lines))
         return len(lines)
 
     def close(self, marker: str, text: str = "") -> None:
@@ -117,6 +115,17 @@ class RunFolder:
             _log.error("error.txt could not be written (%s): %s", error, text)
         finally:
             (self.path / marker).touch()
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file that is there in full or as it was before; line ends stay as they are in `text`."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _json_able(value: Any) -> Any:

@@ -16,6 +16,7 @@ from attnframe.runs.folder import RunFolder
 from attnframe.training.checkpoints import Checkpoints
 from attnframe.training.data_module import TranslationData
 from attnframe.training.early_stopping import make_early_stopping
+from attnframe.training.head_log import HeadLog
 from attnframe.training.interruption import Interruption
 from attnframe.training.manifest import make_manifest, settle_backends
 from attnframe.training.metrics_log import MetricsLog
@@ -57,15 +58,18 @@ class Assembly:
         self.checkpoints = Checkpoints(folder, self.place, self.metrics.untimed)
         self.interruption = Interruption(self.place, self.checkpoints)
         # Not the trainer's own, which there is only with a limit: the time is kept for a limit that comes later.
-        callbacks = [*self._callbacks(), Timer(trainer["max_time"])]
+        callbacks = [*self._callbacks(attention), Timer(trainer["max_time"])]
         self.trainer = make_trainer({**trainer, "max_time": None}, folder, callbacks)
         self.backends = settle_backends(self.model, attention, self.trainer)
 
-    def _callbacks(self) -> list[Callback]:
+    def _callbacks(self, attention: AttentionFactory) -> list[Callback]:
         callbacks = self.settings["callbacks"]
+        patterns = callbacks["patterns"]
         return [
             self.place,
-            PatternSnapshots(self.folder, **callbacks["patterns"]),
+            PatternSnapshots(self.folder, sentences=patterns["sentences"], max_snapshots=patterns["max_snapshots"]),
+            # A run of a version without statistics goes on without.
+            HeadLog(self.folder, attention.widths, sentences=patterns.get("statistics", 0)),
             # After the patterns, for what they take at a validation is no training time.
             self.metrics,
             self.interruption,

@@ -19,6 +19,7 @@ from attnframe.model import AttentionFactory
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
 from attnframe.training.assembly import Assembly
+from attnframe.training.final_report import leave_report, leave_report_of_stopped_run
 from attnframe.training.interruption import Interrupted, Interruption
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
@@ -103,8 +104,7 @@ def _closing(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit, Exception) as error:
-        # Lightning answers a KeyboardInterrupt inside of its loops with a SystemExit of its own.
-        stop = error.__context__ if isinstance(error, SystemExit) else error
+        stop = _cause(error)
         if isinstance(stop, KeyboardInterrupt):
             finish_wandb(exit_code=130)
             folder.close("INTERRUPTED")
@@ -120,6 +120,11 @@ def _closing(folder: RunFolder) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
     finish_wandb(exit_code=0)
     folder.close("DONE")
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """Lightning answers a KeyboardInterrupt inside of its loops with a SystemExit of its own."""
+    return error.__context__ if isinstance(error, SystemExit) else error
 
 
 def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
@@ -139,6 +144,10 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
             checkpoints.save(trainer)
         with working(f"testing the state of step {checkpoints.best_step}", shown=parts.shown):
             results = _score_best(settings["trainer"], task, parts.folder, interruption)
+    except (Interrupted, SystemExit) as error:
+        if isinstance(_cause(error), Interrupted):
+            leave_report_of_stopped_run(parts.folder)
+        raise
     finally:
         interruption.restore()
     results |= {
@@ -155,6 +164,8 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
         logger.log_metrics(
             {name: value for name, value in results.items() if isinstance(value, float)}, step=trainer.global_step
         )
+    with working("writing the report", shown=parts.shown):
+        leave_report(parts.folder, trainer.loggers, step=trainer.global_step, best_step=checkpoints.best_step)
     return results
 
 

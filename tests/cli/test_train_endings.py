@@ -168,7 +168,7 @@ def test_nothing_is_asked_in_a_terminal(home: Path, tmp_path: Path) -> None:  # 
     (wandb_file,) = run.rglob("*.wandb")
     assert "offline-run" in str(wandb_file)
     text = printed.decode()
-    assert "exact_match" in text
+    assert "exact match" in text
     assert "Enter" not in text
     assert "Traceback" not in text
 

@@ -22,7 +22,8 @@ from attnframe.data.schema import Corpus
 from attnframe.model import SITES
 
 NAMES = ("test", "unseen_pairs", "composition", "longer")
-SCORES = ("loss", "bleu", "chrf", "exact_match", "aer", "aer_mean_heads", "aer_diagonal", "aer_perfect")
+AERS = ("aer", "aer_norms", "aer_mean_heads", "aer_diagonal", "aer_perfect", "aer_soft")
+SCORES = ("loss", "bleu", "chrf", "exact_match", *AERS, "alignment_precision", "alignment_recall")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def test_it_says_where_it_is_and_nothing_on_stderr(left: Left) -> None:
     assert first == f"run folder: {left.path.relative_to(left.path.parents[2])}"
     assert left.path.parent.name == "whole"
     assert [line.split("\t")[0] for line in rest[1:5]] == list(NAMES)
+    run = left.path.relative_to(left.path.parents[2])
+    assert rest[-2:] == [f"patterns: {run / 'patterns'}", f"report: {run / 'report.html'}"]
 
 
 def test_the_folder_is_complete(left: Left) -> None:
@@ -76,6 +79,7 @@ def test_the_folder_is_complete(left: Left) -> None:
         "checkpoints",
         "patterns",
         "predictions.tsv",
+        "report.html",
         "wandb",
     }
     assert markers(left.path) == ["DONE"]
@@ -180,6 +184,9 @@ def test_patterns_are_distributions_over_the_labels(left: Left) -> None:
                 assert weights.shape == (2, len(queries), len(keys))
                 np.testing.assert_allclose(weights.sum(-1), 1, rtol=0, atol=1e-5)
                 assert (weights >= 0).all()
+                assert arrays[f"{site}/layer_{layer}/contributions"].shape == weights.shape
+            if file.parent.name == "step_000010":
+                continue  # only the last state is drawn
             with Image.open(file.with_name(f"{file.stem}_{site}.png")) as image:
                 image.load()
                 assert min(image.size) > 100
@@ -215,6 +222,7 @@ def test_the_wandb_file_mirrors_the_metrics(left: Left) -> None:
 
 def test_the_wandb_file_has_the_pictures_under_three_keys(left: Left) -> None:
     keys = {key.rsplit("/", 1)[0] for key in left.wandb.logged() if key.startswith("patterns/")}
+    keys -= {"patterns/heads"}
     assert keys == {f"patterns/{site}" for site in SITES}
     (folder,) = [path.parent for path in left.path.rglob("*.wandb")]
     for site in SITES:
@@ -222,13 +230,36 @@ def test_the_wandb_file_has_the_pictures_under_three_keys(left: Left) -> None:
         assert [row["trainer/global_step"] for row in rows] == [10, 20]
         for row in rows:
             pictures = row[f"patterns/{site}/filenames"]
-            assert len(pictures) == len(row[f"patterns/{site}/captions"]) == 3
+            assert len(pictures) == len(row[f"patterns/{site}/captions"]) == 1
             assert all(f"step {row['trainer/global_step']}" in caption for caption in row[f"patterns/{site}/captions"])
             for picture in pictures:
                 with Image.open(folder / "files" / picture) as image:
                     image.load()
                     assert image.size == (row[f"patterns/{site}/width"], row[f"patterns/{site}/height"])
     assert sum(file.is_file() for file in (left.path / "wandb").rglob("*")) < 300
+
+
+def test_the_wandb_file_has_the_report_and_the_heads(left: Left) -> None:
+    (folder,) = [path.parent for path in left.path.rglob("*.wandb")]
+    (row,) = [row for row in left.wandb.rows if "report/path" in row]
+    assert row["trainer/global_step"] == 20
+    assert (folder / "files" / row["report/path"]).read_bytes() == (left.path / "report.html").read_bytes()
+    table = json.loads((folder / "files" / row["patterns/heads/path"]).read_text(encoding="utf-8"))
+    with (left.path / "patterns" / "heads.csv").open(newline="") as file:
+        written = [row for row in csv.DictReader(file) if row["step"] == str(left.results["train/best_step"])]
+    assert len(table["data"]) == len(written) == 12
+    for cells, expected in zip(table["data"], written, strict=True):
+        found = dict(zip(table["columns"], cells, strict=True))
+        assert (found["site"], found["layer"], found["head"]) == (
+            expected["site"],
+            int(expected["layer"]),
+            int(expected["head"]),
+        )
+        assert found["entropy"] == float(expected["entropy"])
+        assert (found["aer"] is None) is (found["site"] != "cross")
+    for site in SITES:
+        logged = {row["trainer/global_step"] for row in left.wandb.rows if f"patterns/{site}/diagonality" in row}
+        assert logged == {10, 20}
 
 
 def test_other_loggers_write_beside_it(left: Left) -> None:

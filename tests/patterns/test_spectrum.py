@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 from torch.testing import assert_close
 
-from attnframe.patterns.spectrum import effective_rank, spectrum
+from attnframe.patterns.spectrum import effective_rank, low_rank_spectrum, spectrum
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (7, 7), (2, 11, 5, 3)])
@@ -53,3 +53,32 @@ def test_half_precision_is_widened_and_gradients_stay_out() -> None:
 def test_the_zero_map_has_no_effective_rank() -> None:
     assert math.isnan(effective_rank(torch.zeros(3)).item())
     assert math.isnan(effective_rank(torch.tensor([1.0, math.nan])).item())
+
+
+@pytest.mark.parametrize(
+    ("shape", "rank", "told"),
+    [((3, 41, 37), 5, 5), ((3, 41, 37), 5, 2), ((2, 37, 41), 20, 5), ((7, 41), 3, 5), ((2, 41, 37), 0, 3)],
+    ids=["told", "told too little", "told far too little", "thin", "zero"],
+)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
+def test_a_low_rank_spectrum_is_the_spectrum(
+    shape: tuple[int, ...], rank: int, told: int, dtype: torch.dtype, limit: float
+) -> None:
+    generator = torch.Generator().manual_seed(11)
+    thin = (*shape[:-1], rank), (*shape[:-2], rank, shape[-1])
+    matrix = torch.randn(thin[0], generator=generator, dtype=dtype) @ torch.randn(
+        thin[1], generator=generator, dtype=dtype
+    )
+    before = torch.get_rng_state()
+    found, whole = low_rank_spectrum(matrix, told), spectrum(matrix)
+    assert torch.equal(torch.get_rng_state(), before)
+    kept = found.shape[-1]
+    assert kept == (min(told + 8, *shape[-2:]) if rank <= told + 8 else min(shape[-2:]))
+    largest = whole.amax().item()
+    assert_close(found, whole[..., :kept], rtol=0, atol=limit * max(largest, 1))
+    assert (whole[..., kept:] <= limit * largest).all()
+
+
+def test_a_map_of_full_rank_is_not_cut() -> None:
+    matrix = torch.randn(2, 41, 37, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(low_rank_spectrum(matrix, 5), spectrum(matrix))

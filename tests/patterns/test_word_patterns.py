@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from attnframe.attention import PatternKind
 from attnframe.data.schema import Alignment
 from attnframe.patterns import Pattern, Patterns
-from attnframe.patterns.alignment import AlignmentScore, Reading, word_weights
+from attnframe.patterns.alignment import Reading, word_weights
+from attnframe.patterns.link_counts import LinkCounter
 from attnframe.patterns.words import over_words, word_patterns
 
 
@@ -114,6 +115,35 @@ def test_words_of_each_site_by_hand() -> None:
             assert_close(pattern.weights[0, head], expected, rtol=0, atol=1e-14)
 
 
+def test_contributions_are_merged_as_an_upper_bound() -> None:
+    """Against the norm of the sum over key pieces and of the mean over query pieces, of vectors drawn at random."""
+    generator = torch.Generator().manual_seed(1)
+    source, target = [0, 1, 1], [0, 0, 0, 1]
+    # What each key piece adds to each query piece through each head, at the cross site.
+    added = torch.randn(2, 5, 4, 7, generator=generator, dtype=torch.float64)
+    patterns = Patterns()
+    weights = random_weights(random.Random(2), 1, 2, 5, 4)
+    patterns.add(("cross", 0), Pattern(weights, PatternKind.PROBABILITY, added.norm(dim=-1)[None]))
+    merged = word_patterns(patterns, source, target)["cross", 0].contributions
+    assert merged is not None
+    assert merged.shape == (1, 2, 3, 3)
+    steps, keys = [[0, 1, 2], [3], [4]], [[0], [1, 2], [3]]
+    for row, queries in enumerate(steps):
+        for column, pieces in enumerate(keys):
+            by_piece = added[:, queries][:, :, pieces]
+            together = by_piece.sum(2).mean(1).norm(dim=-1)
+            found = merged[0, :, row, column]
+            assert_close(found, by_piece.norm(dim=-1).sum(2).mean(1), rtol=0, atol=1e-12)
+            assert (found >= together - 1e-12).all()
+            if len(queries) == len(pieces) == 1:
+                assert_close(found, together, rtol=0, atol=1e-12)
+
+
+def test_without_contributions_there_are_none_between_words() -> None:
+    patterns = recorded(random.Random(3), [0, 1, 1], [0, 0, 1])
+    assert all(pattern.contributions is None for pattern in word_patterns(patterns, [0, 1, 1], [0, 0, 1]).values())
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_rows_keep_their_sum_and_the_decoder_sees_no_later_word(seed: int) -> None:
     rng = random.Random(seed)
@@ -148,8 +178,8 @@ def test_the_error_rate_of_pieces_is_that_of_words(seed: int) -> None:
     """Pieces merged by hand and scored as whole words give the AER that the pieces give with their word ids."""
     rng = random.Random(seed)
     heads = 3
-    by_piece = AlignmentScore(2, heads)
-    by_word = {Reading.PREDICTS: AlignmentScore(2, heads), Reading.NEXT_STEP: AlignmentScore(2, heads)}
+    by_piece = LinkCounter(2, heads)
+    by_word = {Reading.PREDICTS: LinkCounter(2, heads), Reading.NEXT_STEP: LinkCounter(2, heads)}
     for _ in range(4):
         num_src, num_tgt = rng.randint(2, 7), rng.randint(2, 5)
         source, target = random_word_ids(rng, num_src), random_word_ids(rng, num_tgt)
@@ -166,6 +196,5 @@ def test_the_error_rate_of_pieces_is_that_of_words(seed: int) -> None:
             words = torch.stack([torch.stack(layer) for layer in merged])
             by_word[reading].add(words, range(num_src), range(num_tgt), gold)
     for column, reading in enumerate(Reading):
-        assert_close(by_piece.head_aer()[..., column], by_word[reading].head_aer()[..., column], rtol=0, atol=0)
-        means = by_word[reading].mean_heads_aer()[:, column]
-        assert_close(by_piece.mean_heads_aer()[:, column], means, rtol=0, atol=0)
+        by_words = by_word[reading].counts().error_rate()[..., column]
+        assert_close(by_piece.counts().error_rate()[..., column], by_words, rtol=0, atol=0)

@@ -106,7 +106,7 @@ def test_tensorboard_and_csv_mirror_the_metrics(tmp_path: Path) -> None:
 
 def test_without_a_logger_only_the_run_folder_is_written(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    tiny_run(path, "logger=none", "callbacks.patterns.sentences=0")
+    tiny_run(path, "logger=none", "callbacks.patterns.sentences=0", "callbacks.patterns.statistics=0")
     assert {file.name for file in path.iterdir()} == {
         ".lock",
         "DONE",
@@ -114,6 +114,7 @@ def test_without_a_logger_only_the_run_folder_is_written(tmp_path: Path) -> None
         "manifest.json",
         "metrics.csv",
         "predictions.tsv",
+        "report.html",
         "results.json",
         "tokenizers.json",
     }

@@ -169,7 +169,7 @@ def assert_same_end(path: Path, whole: Path) -> None:
             assert same(ours[key], theirs[key]), (name, key)
         counters = [state["loops"]["fit_loop"]["epoch_loop.state_dict"] for state in (ours, theirs)]
         assert counters[0] == counters[1]
-        for callback in ("Place", "Checkpoints", "PatternSnapshots"):
+        for callback in ("Place", "Checkpoints", "PatternSnapshots", "HeadLog"):
             assert same(ours["callbacks"][callback], theirs["callbacks"][callback]), (name, callback)
     assert (path / "predictions.tsv").read_bytes() == (whole / "predictions.tsv").read_bytes()
     results, expected = (json.loads((run / "results.json").read_text(encoding="utf-8")) for run in (path, whole))
@@ -177,6 +177,8 @@ def assert_same_end(path: Path, whole: Path) -> None:
     assert {k: v for k, v in results.items() if k not in TIMED_RESULTS} == {
         k: v for k, v in expected.items() if k not in TIMED_RESULTS
     }
+    assert (path / "patterns" / "heads.csv").read_bytes() == (whole / "patterns" / "heads.csv").read_bytes()
+    assert (path / "report.html").exists()
     pictures = {file.relative_to(whole): file.read_bytes() for file in whole.rglob("patterns/*/*.png")}
     assert {file.relative_to(path): file.read_bytes() for file in path.rglob("patterns/*/*.png")} == pictures
     assert {file.name for file in (path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -190,6 +192,7 @@ def assert_whole_until(path: Path, whole: Path, step: int) -> None:
     assert rows == untimed_rows(whole)[: len(rows)]
     assert all(int(row["step"]) <= step for row in rows)
     assert not (path / "results.json").exists()
+    assert (path / "report.html").exists()
 
 
 def test_two_runs_that_are_not_stopped_are_the_same(whole: Callable[[str], Path], path: Path) -> None:

@@ -85,6 +85,7 @@ def test_rows_come_at_least_every_fifty_steps(path: Path) -> None:
         "trainer.val_check_interval=55",
         "trainer.log_every_n_steps=200",
         "callbacks.patterns.sentences=0",
+        "callbacks.patterns.statistics=0",
     )
     assert list(filled(metric_rows(path), "train/loss")) == [50, 60]
     assert list(filled(metric_rows(path), "val/loss")) == [55, 60]
@@ -158,11 +159,12 @@ def test_another_seed_gives_other_numbers(first: Path, path: Path) -> None:
 
 
 def test_drawn_patterns_are_those_of_the_model(first: Path) -> None:
-    assert sorted(folder.name for folder in (first / "patterns").iterdir()) == [
+    assert sorted(folder.name for folder in (first / "patterns").glob("step_*")) == [
         "step_000010",
         "step_000020",
         "step_000023",
     ]
+    assert {picture.parent.name for picture in (first / "patterns").rglob("*.png")} == {"step_000023"}
     data = tiny_data()
     choices = {site: (VariantChoice("multi_head"),) * 2 for site in SITES}
     model = Seq2Seq(
@@ -182,6 +184,10 @@ def test_drawn_patterns_are_those_of_the_model(first: Path) -> None:
         arrays = np.load(first / "patterns" / "step_000023" / f"sentence_{index}.npz")
         source = arrays["encoder_self/query_labels"].tolist()
         (pair,) = [pair for pair in pairs if [*split_words(pair.source), "<eos>"] == source]
+        assert (str(arrays["source"]), str(arrays["target"])) == (pair.source, pair.target)
+        assert pair.alignment is not None
+        for name, links in (("sure", pair.alignment.sure), ("possible", pair.alignment.possible)):
+            assert {tuple(link) for link in arrays[f"gold/{name}"].tolist()} == links
         drawn.append(set(pair.tags))
         said = [*split_words(pair.target), "<eos>"]
         target = ["<bos>", *said[:-1]]
@@ -218,7 +224,7 @@ def test_snapshots_are_limited_but_the_last_state_is_drawn(path: Path) -> None:
         "callbacks.patterns.max_snapshots=1",
         "callbacks.patterns.sentences=2",
     )
-    assert sorted(folder.name for folder in (path / "patterns").iterdir()) == ["step_000010", "step_000023"]
+    assert sorted(folder.name for folder in (path / "patterns").glob("step_*")) == ["step_000010", "step_000023"]
     assert len(list((path / "patterns").rglob("*.npz"))) == 4
     arrays = np.load(path / "patterns" / "step_000023" / "sentence_0.npz")
     assert [arrays[f"cross/layer_{layer}"].shape[0] for layer in range(2)] == [1, 2]

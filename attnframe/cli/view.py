@@ -1,0 +1,125 @@
+"""`attnframe view`: the page to look around in the patterns of a run, or of two."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnframe.cli.output import wants_help, write
+from attnframe.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from attnframe.runs.report import Report
+
+USAGE = """attnframe view DIR [DIR2] [--no-open] [--output FILE]
+        write the report of a run, one HTML file that needs no network, print its path and open it in a browser
+
+  attnframe view outputs/grammar-multi_head/TIME                 see when a head learns to align
+  attnframe view run=DIR --no-open                               only write it
+  attnframe view DIR DIR2                                        two runs side by side, on the same sentences
+  attnframe view DIR --output report.html                        to another place
+
+The file is DIR/report.html, and DIR/report_with_<name of DIR2>.html for two runs. A run that is stopped, failed or
+still going on is shown as far as it has come. Without a screen nothing is opened.
+"""
+
+_FLAGS = ("--no-open", "--output", "-h")
+_MOST_RUNS = 2
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0. Raises `UserError`."""
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return 0
+    folders, output, opens = _parse(arguments)
+
+    # Here and not above: -h and a mistyped flag need not wait for torch.
+    from attnframe.patterns.page import page_html
+    from attnframe.runs.folder import RunFolder, write_whole
+    from attnframe.runs.report import read_report
+
+    reports = [read_report(RunFolder(folder)) for folder in folders]
+    for folder, report in zip(folders, reports, strict=True):
+        for problem in report.problems:
+            print(f"{folder}: {problem}", file=sys.stderr)
+    file = output or folders[0] / _file_name(folders)
+    try:
+        write_whole(file, page_html([report.run for report in _told_apart(reports, folders)]))
+    except OSError as error:
+        hint = "" if output else "; --output FILE writes the report to another place"
+        raise UserError(f"{file} cannot be written: {error.strerror or error}{hint}") from error
+    write(f"{os.path.relpath(file)}\n")
+    if opens:
+        _open(file)
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> tuple[list[Path], Path | None, bool]:
+    """The folders, where to write, and whether to open a browser."""
+    folders: list[Path] = []
+    output: Path | None = None
+    left = list(arguments)
+    after: list[str] = []
+    if "--" in left:
+        left, after = left[: left.index("--")], left[left.index("--") + 1 :]
+    opens = True
+    while left:
+        item = left.pop(0)
+        flag, is_joined, value = item.partition("=")
+        if item == "--no-open":
+            opens = False
+        elif flag == "--output":
+            if not is_joined and not left:
+                raise UserError("--output needs its FILE: --output FILE")
+            output = Path(value if is_joined else left.pop(0)).expanduser()
+        elif item.startswith("-"):
+            raise UserError(f"{item}: there is no such flag; {did_you_mean(item, _FLAGS)}")
+        else:
+            folders.append(_folder(item))
+    folders += [Path(item) for item in after]
+    if not folders:
+        raise UserError("which run? Give its folder: attnframe view outputs/<name>/<time>")
+    if len(folders) > _MOST_RUNS:
+        raise UserError(f"{len(folders)} runs are too many: the page shows one, or {_MOST_RUNS} side by side")
+    if len(folders) == _MOST_RUNS and folders[0].resolve() == folders[1].resolve():
+        raise UserError(f"{folders[1]}: both folders are the same run; give two different ones, or one")
+    return folders, output, opens
+
+
+def _folder(item: str) -> Path:
+    """A folder given as DIR or run=DIR; a folder's own name may hold = too."""
+    path = Path(item.removeprefix("run=")).expanduser()
+    if not item.startswith("run=") and re.match(r"[+~]*[A-Za-z_][\w.@]*=", item) and not path.is_dir():
+        raise UserError(f"{item}: view takes folders and flags, no settings")
+    return path
+
+
+def _file_name(folders: Sequence[Path]) -> str:
+    return "report.html" if len(folders) == 1 else f"report_with_{folders[1].resolve().name}.html"
+
+
+def _told_apart(reports: Sequence[Report], folders: Sequence[Path]) -> Sequence[Report]:
+    """The reports, with the folder in the name of two runs that are called the same."""
+    if len({report.run.name for report in reports}) == len(reports):
+        return reports
+    names = [f"{report.run.name}, {folder.resolve().name}" for report, folder in zip(reports, folders, strict=True)]
+    return [replace(report, run=replace(report.run, name=name)) for report, name in zip(reports, names, strict=True)]
+
+
+def _open(file: Path) -> None:
+    """Show the file in a browser with a window of its own; where there is none, the path that is printed has to do."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return
+    # A text browser would take over this terminal, and wait.
+    runs_here = isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
+    if "BROWSER" in os.environ or not runs_here:
+        browser.open(file.absolute().as_uri())
