@@ -120,9 +120,36 @@ class TranslateSchema:
 
 
 @dataclass
+class ExplainSchema:
+    """A run to look into. `checkpoint` is best or last, `device` auto, cpu or cuda."""
+
+    run: str = MISSING
+    checkpoint: str = "best"
+    device: str = "auto"
+
+
+@dataclass
 class EvalSchema(TranslateSchema):
     """The same, the data to translate (null: the run's own), and the tokens in a batch (null: as the data says)."""
 
+    data: Any = None
+    max_tokens: int | None = None
+
+
+@dataclass
+class AblateSchema:
+    """A run and what its attention is taken away on: the first `sentences` of `set`.
+
+    `set` null is val, or test where `data` is not the run's own (null); `mode` is zero, uniform or both; the others are
+    as for eval.
+    """
+
+    run: str = MISSING
+    checkpoint: str = "best"
+    device: str = "auto"
+    set: str | None = None
+    sentences: int = 500
+    mode: str = "both"
     data: Any = None
     max_tokens: int | None = None
 
@@ -202,10 +229,15 @@ class EarlyStoppingSchema:
 
 @dataclass
 class PatternsSchema:
-    """`sentences` of the validation set are drawn at a validation, at most `max_snapshots` times and at the end."""
+    """What is kept of attention at validations; 0 turns it off.
+
+    The patterns of `sentences` of the validation set, at most `max_snapshots` times and at the end; statistics of every
+    head over the first `statistics` sentences of it.
+    """
 
     sentences: int = 3
     max_snapshots: int = 20
+    statistics: int = 100
 
 
 @dataclass

@@ -38,7 +38,8 @@ class Pattern:
 
     `contributions` are the norms ‖P_ij·V_j·W_O‖ of what each key adds to ΔE (`patterns.contributions`), and
     `joint_contributions` those of what it adds through all heads together: None where they were not asked for, and
-    where what the module makes of its heads is not linear in them, so that no part of it is one key's.
+    where what the module makes of its heads is not linear in them, so that no part of it is one key's; nor are there
+    any while an intervention changes what `attend` returns.
     """
 
     weights: Float[Tensor, "batch heads query key"]

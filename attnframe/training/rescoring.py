@@ -55,7 +55,7 @@ def rescore(
         if corpus.sets[name]
     }
     validation = evaluations.pop("val", None)
-    trained = _results_of(run)
+    trained = results_of(run)
     choice = _choose(validation, evaluations["test"], recorded_choice(trained), corpus)
     results: dict[str, Any] = {}
     if validation is not None:
@@ -143,7 +143,7 @@ def _choose(
     return recorded
 
 
-def _results_of(run: Run) -> dict[str, Any]:
+def results_of(run: Run) -> dict[str, Any]:
     """What the run itself has written; nothing where it was stopped before."""
     try:
         results: dict[str, Any] = json.loads((run.folder.path / "results.json").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ from sacrebleu.metrics.bleu import BLEU
 from tiny_run import tiny_run
 
 from attnframe import load_run
-from attnframe.data.sources import load_corpus
+from attnframe.data.batching import Example, collate
+from attnframe.data.sources import corpus_of, load_corpus
+from attnframe.training.evaluation import Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,33 @@ def test_the_best_state_scores_as_it_did(command: PreparedCommand, folder: Path)
         assert rows == list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
+def test_heads_are_chosen_on_validation_and_kept_for_every_test_set(folder: Path) -> None:
+    own = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    run = load_run(folder)
+    corpus = corpus_of(run.settings["data"])
+
+    def evaluation(name: str) -> Evaluation:
+        pairs = corpus.sets[name]
+        made = Evaluation(run.model, pairs, run.src_tokenizer, run.tgt_tokenizer)
+        for index, pair in enumerate(pairs):
+            example = Example(index, run.src_tokenizer.encode(pair.source), run.tgt_tokenizer.encode(pair.target))
+            made.add(collate([example]))
+        return made
+
+    choice = evaluation("val").choose()
+    assert choice.norms is not None
+    elsewhere = []
+    for name in corpus.test_sets:
+        prefix = "test/" if name == "test" else f"test/{name}/"
+        tested = evaluation(name)
+        table = {row.place: row for row in tested.alignment_table()}
+        head, norms = table[choice.head.place], table[choice.norms.place]
+        found = [own[f"{prefix}{key}"] for key in ("aer", "aer_norms", "aer_soft", "alignment_recall")]
+        assert found == pytest.approx([head.aer, norms.aer_norms, head.aer_soft, head.recall], rel=1e-5)
+        elsewhere.append(tested.choose().head.place != choice.head.place)
+    assert any(elsewhere), "every set would have chosen this head itself"
+
+
 def test_beam_search_is_that_of_the_model(command: PreparedCommand, folder: Path) -> None:
     chosen = ("decoding=beam", "decoding.beam_size=3", "decoding.length_penalty=0.7")
     results, rows, manifest, _ = evaluated(command, folder, *chosen)
@@ -124,9 +154,32 @@ def test_a_file_of_ones_own_is_a_test_set_as_a_whole(command: PreparedCommand, f
     assert results["test/unknown_src_words"] == 1
     assert not any(key.startswith("val/") for key in results)
     # Heads are those that the run's own validation has chosen.
-    for key in ("test/aer/layer", "test/aer/head", "test/aer/reading", "test/aer_mean_heads/layer"):
+    chosen = [f"test/{key}/{part}" for key in ("aer", "aer_norms") for part in ("layer", "head", "reading")]
+    for key in (*chosen, "test/aer_mean_heads/layer"):
         assert results[key] == own[key]
     assert 0 <= results["test/aer"] <= 1
+    assert 0 <= results["test/aer_norms"] <= 1
+
+
+def test_a_run_that_measured_no_contributions_has_no_head_to_read_them_from(
+    command: PreparedCommand, folder: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(folder, older)
+    own = json.loads((older / "results.json").read_text(encoding="utf-8"))
+    kept = {key: value for key, value in own.items() if "aer_norms" not in key}
+    assert kept != own
+    (older / "results.json").write_text(json.dumps(kept), encoding="utf-8")
+    (tmp_path / "one.tsv").write_text("the old man is tired.\tle vieil homme est fatigué.\t1-1\n", encoding="utf-8")
+    results, *_ = evaluated(command, older, "data=parallel_file", "data.path=one.tsv")
+    assert results["test/aer/head"] == own["test/aer/head"]
+    assert "test/aer" in results
+    assert not any("aer_norms" in key for key in results)
+    # Validated anew, it has one.
+    results, *_ = evaluated(command, older)
+    for key in ("test/aer_norms/layer", "test/aer_norms/head", "test/aer_norms/reading"):
+        assert results[key] == own[key]
+    assert results["test/aer_norms"] == pytest.approx(own["test/aer_norms"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
