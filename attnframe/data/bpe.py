@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from attnframe.data.special_tokens import SPECIAL_TOKENS, UNK, sentence_ids
 from attnframe.data.text_form import TextForm
-from attnframe.data.words import GLUED, SPACED, join_words
+from attnframe.data.words import GLUED, SPACED, join_words, without_marker
 from attnframe.errors import UserError
 
 if TYPE_CHECKING:
@@ -140,6 +140,16 @@ class BpeTokenizer:
         the vocabulary.
         """
         return join_words("".join(self._spelling(index) for index in sentence_ids(ids, len(self))).split())
+
+    def label(self, index: int) -> str:
+        """The piece with this id for people to read: without the sign for spacing, and a special id by its name.
+
+        One that goes on in the same word ends in ``@@``; an end of a word that is a piece of its own is ``␣``.
+        """
+        if index < len(SPECIAL_TOKENS):
+            return SPECIAL_TOKENS[index]
+        piece = self._spelling(index)
+        return (without_marker(piece[:-1]) or "␣") if piece.endswith(_END) else f"{without_marker(piece)}@@"
 
     def _cut(self, word: str) -> list[Token]:
         return self._model.tokenize(word + _END)

@@ -68,6 +68,14 @@ class Tokenizer(Protocol):
         """Text of the ids before the first EOS, without PAD and BOS; UNK is printed as ``<unk>``."""
         ...
 
+    def label(self, index: int) -> str:
+        """The piece with this id for people to read: without signs for spacing, and a special id by its name.
+
+        A piece that goes on in the same word ends in ``@@`` (the sign of https://github.com/rsennrich/subword-nmt); an
+        end of a word that is a piece of its own is ``␣``.
+        """
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Plain data that JSON can hold, with the kind of tokenizer under ``"name"``, for `tokenizer_from_state`."""
         ...

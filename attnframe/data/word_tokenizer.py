@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from attnframe.data.special_tokens import SPECIAL_TOKENS, UNK, sentence_ids
 from attnframe.data.text_form import TextForm
-from attnframe.data.words import join_words
+from attnframe.data.words import join_words, without_marker
 from attnframe.errors import UserError
 
 
@@ -88,6 +88,10 @@ class WordTokenizer:
         the vocabulary.
         """
         return join_words([self._spelling(index) for index in sentence_ids(ids, len(self))])
+
+    def label(self, index: int) -> str:
+        """The word with this id for people to read: without the sign for spacing, and a special id by its name."""
+        return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else without_marker(self._spelling(index))
 
     def _spelling(self, index: int) -> str:
         return SPECIAL_TOKENS[UNK] if index == UNK else self._words[index - len(SPECIAL_TOKENS)]

@@ -138,19 +138,22 @@ class _Recorder(Observer):
         calls = self._calls.pop(module, [])
         report = self._reports.pop(module, None)
         maps = [_rebuild(call) for call in calls]
-        norms = self._norms(module, calls, maps, output) if self._contributions else None
-        by_head, together = (None, None) if norms is None else (norms.by_head, norms.together)
         if report is not None:
-            weights = report.combine(*maps).detach()
+            weights, kind = report.combine(*maps).detach(), report.kind
             _check_mass(module, weights, report)
-            pattern = Pattern(weights, report.kind, by_head, together)
         elif len(maps) == 1:
-            pattern = Pattern(maps[0], PatternKind.PROBABILITY, by_head, together)
+            weights, kind = maps[0], PatternKind.PROBABILITY
         else:
             raise PatternError(
                 f"{type(module).__name__} calls attend {len(maps)} times; with report_pattern it says what its "
                 f"pattern is"
             )
+        norms = self._norms(module, calls, maps, output) if self._contributions else None
+        if norms is None or norms.by_head.shape != weights.shape:
+            # A variant may report a pattern that has other heads than what it attends with.
+            pattern = Pattern(weights, kind)
+        else:
+            pattern = Pattern(weights, kind, norms.by_head, norms.together)
         self._patterns.add((module.site, module.layer), pattern)
 
     def _wants(self, module: Attention) -> bool:

@@ -16,6 +16,8 @@ from attnframe.errors import UserError, did_you_mean
 from attnframe.model import Seq2Seq
 from attnframe.runs.building import attention_factory, build_model
 from attnframe.runs.decoding import GREEDY, Decoding
+from attnframe.runs.explained import Explanation
+from attnframe.runs.explanation import explain
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.sentence_patterns import SentencePatterns, sentence_patterns
 from attnframe.runs.translation import TranslatedSentence, translate
@@ -98,6 +100,10 @@ class Run:
         """What every head attends to while it reads `source` and says `target` (by default the run's translation)."""
         target = self.translate(source) if target is None else target
         return sentence_patterns(self.model, self.src_tokenizer, self.tgt_tokenizer, source, target)
+
+    def explain(self, source: str, target: str | None = None, *, neighbours: int = 3) -> Explanation:
+        """Patterns, ΔE by head and token, and what each embedding is near to: `runs.explanation.explain`."""
+        return explain(self, source, target, neighbours=neighbours)
 
 
 def read_manifest(folder: RunFolder, word: str = "run") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 from attnframe.data.batching import Batch, Example, collate
 from attnframe.data.tokenizer import BOS, EOS, SPECIAL_TOKENS, Tokenizer, seen_words
-from attnframe.model import Seq2Seq
+from attnframe.model import SITES, Seq2Seq
 from attnframe.patterns import Pattern, Patterns, record_patterns
 from attnframe.patterns.words import word_patterns
 from attnframe.runs.building import in_evaluation_mode
@@ -54,7 +54,7 @@ def patterns_of_pairs(
     examples = [Example(i, src.encode(source), tgt.encode(target)) for i, (source, target) in enumerate(pairs)]
     batch = collate(examples).to(next(model.parameters()).device)
     padded = not bool(batch.src_keep.all())
-    with in_evaluation_mode(model), record_patterns(model, contributions=True) as recorded:
+    with in_evaluation_mode(model), record_patterns(model, sites=SITES, contributions=True) as recorded:
         model(batch.src, batch.src_keep if padded else None, batch.tgt_in)
     return [
         SentencePatterns(

@@ -13,7 +13,7 @@ import torch
 
 from attnframe.attention import Attention
 from attnframe.data.schema import SentencePair
-from attnframe.model import Seq2Seq
+from attnframe.model import SITES, Seq2Seq
 from attnframe.patterns import record_patterns
 from attnframe.patterns.head_alignment import HeadAlignment
 from attnframe.patterns.head_maps import value_maps
@@ -126,7 +126,7 @@ def recorded_statistics(model: Seq2Seq, data: TranslationData, pairs: Sequence[S
     longest = itertools.accumulate((1 + max(len(e.src_ids), len(e.tgt_ids)) for e in examples), max)
     fitting = sum(count * length**2 <= _MOST_CELLS for count, length in enumerate(longest, start=1))
     batch = data.batch(pairs[: max(1, fitting)]).to(next(model.parameters()).device)
-    with in_evaluation_mode(model), record_patterns(model, max_bytes=None) as patterns:
+    with in_evaluation_mode(model), record_patterns(model, sites=SITES, max_bytes=None) as patterns:
         model(batch.src, batch.src_keep, batch.tgt_in)
     keep = {
         "encoder_self": (batch.src_keep, batch.src_keep),
@@ -140,7 +140,8 @@ def value_ranks(model: Seq2Seq, widths: Callable[[str], tuple[int, int]]) -> dic
     """The effective rank of each head's `value_maps`; heads of a module that has none are left out."""
     ranks = {}
     for module in model.modules():
-        if isinstance(module, Attention):
+        # A module inside another one has no site, and is part of what that one does.
+        if isinstance(module, Attention) and module.site:
             d_model, d_context = widths(module.site)
             maps = value_maps(module, d_model=d_model, d_context=d_context)
             if maps is not None and maps.isfinite().all():

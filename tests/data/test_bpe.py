@@ -181,3 +181,16 @@ print(json.dumps(BpeTokenizer.fit(texts, vocab_size=211).state_dict()))
     }
     assert len(states) == 1
     assert len(json.loads(states.pop())["merges"]) == 211 - FIRST - len("abcde ") - 2
+
+
+def test_labels_are_for_people_to_read() -> None:
+    texts = [
+        pair.source for pair in grammar.load(train_size=30, val_size=1, test_size=1, held_out_size=1).sets["train"]
+    ]
+    tokenizer = fit_tokenizer("bpe", texts, vocab_size=61)
+    for text in texts:
+        labels = [tokenizer.label(index) for index in tokenizer.encode(text)]
+        assert " ".join(labels).replace("@@ ", "").replace("␣", "").split() == split_words(text)
+    assert [tokenizer.label(index) for index in range(FIRST)] == list(SPECIAL_TOKENS)
+    odd = BpeTokenizer([" ", GLUED, f"{GLUED}? ", f"{SPACED}x", "y "], [])
+    assert [odd.label(FIRST + index) for index in range(5)] == ["␣", f"{GLUED}@@", "?", "x@@", "y"]

@@ -6,6 +6,7 @@ import pytest
 
 from attnframe.data.tokenizer import SPECIAL_TOKENS, UNK, fit_tokenizer
 from attnframe.data.word_tokenizer import WordTokenizer
+from attnframe.data.words import GLUED, SPACED
 from attnframe.errors import UserError
 
 TEXTS = ("the cat sees the dog.", "a dog sees (nobody), really ?", "l'homme n'a pas vu le chien.")
@@ -49,6 +50,12 @@ def test_a_word_that_is_spelt_like_a_special_token_keeps_an_id_of_its_own() -> N
     tokenizer = WordTokenizer(["<pad>", "<eos>", "x"])
     assert tokenizer.decode([4, 6, 5, 6]) == "<pad> x <eos> x"
     assert len(SPECIAL_TOKENS) == 4
+
+
+def test_labels_are_for_people_to_read() -> None:
+    tokenizer = WordTokenizer(["<eos>", "dog", f"{GLUED}?", f"{SPACED}.", GLUED])
+    labels = [tokenizer.label(index) for index in range(len(tokenizer))]
+    assert labels == ["<pad>", "<bos>", "<eos>", "<unk>", "<eos>", "dog", "?", ".", GLUED]
 
 
 def test_a_vocabulary_with_a_word_twice_is_refused() -> None:

@@ -140,7 +140,7 @@ def slowly(the_model: Seq2Seq) -> Slow:
 def _weigh(
     weights: list[Tensor], norms: list[Tensor], module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
 ) -> None:
-    """softmax(QKᵀ/√d_k) of each head from the module's inputs, and their mean; ‖P_ij·V_j·W_O‖, and that of all heads."""
+    """softmax(QKᵀ/√d_k) of each head and their mean; ‖P_ij·V_j·W_O‖ of each head and of all heads together."""
     query, key = inputs[:2]
     q, k = module.query_proj(query)[0], module.key_proj(key)[0]  # type: ignore[operator]
     heads = getattr(module, "num_heads", 1)
