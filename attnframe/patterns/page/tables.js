@@ -13,6 +13,7 @@ function tableElement({ title, caption, columns, rows }, run) {
   const numeric = columns.map((_, index) =>
     rows.every((row) => typeof row[index] !== "string" || NOT_NUMBERS.includes(row[index])),
   );
+  const decimals = columns.map((_, index) => columnDecimals(rows, index));
   const side = (index) => (numeric[index] ? "number" : null);
   const letter = run ? [element("span", { class: `letter run-${run.letter}` }, run.letter), " "] : [];
   return element(
@@ -43,7 +44,11 @@ function tableElement({ title, caption, columns, rows }, run) {
           "tbody",
           {},
           ...rows.map((row) =>
-            element("tr", {}, ...row.map((cell, index) => element("td", { class: side(index) }, cellText(cell)))),
+            element(
+              "tr",
+              {},
+              ...row.map((cell, index) => element("td", { class: side(index) }, cellText(cell, decimals[index]))),
+            ),
           ),
         ),
       ),
@@ -51,8 +56,16 @@ function tableElement({ title, caption, columns, rows }, run) {
   );
 }
 
-function cellText(cell) {
+function cellText(cell, decimals) {
   if (cell === null) return "–";
   if (typeof cell === "string") return isolated(cell);
-  return Number.isInteger(cell) ? String(cell) : String(Number(cell.toPrecision(4)));
+  return cell.toFixed(decimals);
+}
+
+/** Decimals for all of a column, as its largest number deserves: four digits or so, none where all are whole. */
+function columnDecimals(rows, index) {
+  const numbers = rows.map((row) => row[index]).filter((cell) => typeof cell === "number");
+  if (numbers.every(Number.isInteger)) return 0;
+  const largest = Math.max(...numbers.map(Math.abs));
+  return largest < 0.01 ? 5 : Math.max(0, 3 - Math.floor(Math.log10(Math.max(1, largest))));
 }
