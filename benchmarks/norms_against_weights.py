@@ -47,7 +47,7 @@ def table(run: Run, pairs: list[SentencePair]) -> list[HeadAlignment]:
             pair = pairs[index]
             assert pair.alignment is not None
             sentences[row] = LinkedSentence(src.word_ids(pair.source), tgt.word_ids(pair.target), pair.alignment)
-        score.add([patterns[place] for place in patterns], sentences)
+        score.add({layer: pattern for (_, layer), pattern in patterns.items()}, sentences)
     return score.table()
 
 

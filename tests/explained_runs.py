@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,10 @@ def made_run(paths: pytest.TempPathFactory, kind: str) -> Path:
     return path
 
 
-def with_attention(run: Run, name: str, backend: str = "auto") -> Run:
+def with_attention(run: Run, name: str, backend: str = "auto", options: Mapping[str, object] | None = None) -> Run:
     """The run with another variant at every site, new and random."""
     settings = copy.deepcopy(dict(run.settings))
-    settings["attention"], settings["backend"] = {"name": name}, {"name": backend}
+    settings["attention"], settings["backend"] = {"name": name, **(options or {})}, {"name": backend}
     torch.manual_seed(5)
     vocab = {"src_vocab_size": len(run.src_tokenizer), "tgt_vocab_size": len(run.tgt_tokenizer)}
     model = build_model(settings, attention_factory(settings), **vocab).eval()
@@ -101,6 +102,16 @@ def register_odd() -> None:
             v = split_heads(self.value_proj(value), 4)
             q, k = (split_heads(self.proj(x).chunk(2, -1)[0], 4) for x in (query, key))
             self.report_pattern(lambda p: p[:, :2] + p[:, 2:], "unnormalised", mass=2.0)
+            return self.attend(q, k, v, mask).transpose(1, 2).flatten(2)
+
+    @register_attention("boasting")
+    class Boasting(Difference):
+        """Says that its weights are twice what they are, and still probabilities."""
+
+        def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+            v = split_heads(self.value_proj(value), self.num_heads)
+            q, k = (split_heads(self.proj(x).chunk(2, -1)[0], self.num_heads) for x in (query, key))
+            self.report_pattern(lambda p: 2 * p, "probability")
             return self.attend(q, k, v, mask).transpose(1, 2).flatten(2)
 
     @register_attention("silent")

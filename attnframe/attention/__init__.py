@@ -11,6 +11,7 @@ from attnframe.attention.interventions import intervene, uniform_heads, zero_hea
 from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Intervention, Observer, PatternKind
 from attnframe.attention.tracing import observe, trace_attend
+from attnframe.attention.undisturbed import undisturbed
 
 # Every file here registers what it defines, so a new core variant is one new file.
 for _module in pkgutil.iter_modules(__path__):
@@ -32,6 +33,7 @@ __all__ = [
     "settle_backend",
     "split_heads",
     "trace_attend",
+    "undisturbed",
     "uniform_heads",
     "zero_heads",
 ]

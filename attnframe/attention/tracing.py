@@ -10,6 +10,7 @@ from torch import nn
 
 from attnframe.attention.base import Attention
 from attnframe.attention.observing import AttendCall, Observer
+from attnframe.attention.undisturbed import undisturbed
 
 
 @contextlib.contextmanager
@@ -39,11 +40,6 @@ def trace_attend(module: Attention, *, d_model: int, d_context: int, length: int
     query = torch.zeros(1, length, d_model, device=like.device, dtype=like.dtype)
     context = query if d_context == d_model else query.new_zeros(1, length, d_context)
     log = _Calls()
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.no_grad(), module.observed_by(log):
-            module(query, context, context)
-    finally:
-        module.train(was_training)
+    with undisturbed(module), torch.no_grad(), module.observed_by(log):
+        module(query, context, context)
     return log.calls

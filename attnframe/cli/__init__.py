@@ -8,6 +8,7 @@ import sys
 import warnings
 from typing import Any
 
+from attnframe.cli.standard_output import to_output
 from attnframe.discovery import PluginWarning
 from attnframe.errors import UserError, did_you_mean
 
@@ -36,13 +37,13 @@ One change:     attnframe train attention=low_rank_v attention.rank=4
 def main() -> None:
     """The console script `attnframe`."""
     _wait_patiently()
-    sys.exit(_dispatch(sys.argv[1:]))
+    sys.exit(to_output("attnframe", lambda: _dispatch(sys.argv[1:])))
 
 
 def main_train() -> None:
     """The console script `attnframe-train`: `attnframe train`, as a script of its own so that shells can complete."""
     _wait_patiently()
-    sys.exit(_guarded("train", sys.argv[1:]))
+    sys.exit(to_output("attnframe-train", lambda: _guarded("train", sys.argv[1:])))
 
 
 def _wait_patiently() -> None:
@@ -82,10 +83,6 @@ def _guarded(command: str, arguments: list[str]) -> int:
     except KeyboardInterrupt as stop:
         print(f"attnframe {command}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Keep Python from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _refuse(command: str, sentence: str) -> int:

@@ -22,9 +22,9 @@ _GAP = 2
 class Block:
     """A title over rows of cells; without `columns` there is no heading.
 
-    `words` counts the columns from the left that hold words; the others hold numbers, and stand right-aligned. With
-    `shades` (0 to 1, a row for each row) the block is a grid: the cells behind the first one are shaded, and on a
-    terminal columns that do not fit beside one another come below.
+    `words` counts the columns from the left that hold words; the others hold numbers, and stand right-aligned. On a
+    terminal, columns of numbers that do not fit beside one another come below, behind the words again. With `shades`
+    (-1 to 1, a row for each row) the cells behind the first one are shaded.
     """
 
     title: str
@@ -66,44 +66,58 @@ def _rich(block: Block, console: Console) -> Iterator[RenderableType]:
         yield Text(readable(block.title), style="bold")
     if not block.rows:
         return
-    for part, chosen in enumerate(_folded(block, console.width)):
+    widths = _widths(block, console.width)
+    for part, chosen in enumerate(_folded(block, widths, console.width)):
         if part:
             yield ""
         table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=bool(block.columns))
         for column in chosen:
             heading = Text(readable(block.columns[column]) if block.columns else "")
             number = column >= block.words and bool(block.columns)
-            table.add_column(heading, justify="right" if number else "left", overflow="fold")
+            width = widths[column] if number else None
+            table.add_column(heading, justify="right" if number else "left", overflow="fold", width=width)
         for index, row in enumerate(block.rows):
             table.add_row(*(Text(readable(row[column]), style=_style(block, index, column)) for column in chosen))
         yield table
 
 
-def _folded(block: Block, width: int) -> Iterator[list[int]]:
-    """The columns that stand beside one another; of a grid each part begins with the first column."""
+def _widths(block: Block, available: int) -> list[int]:
+    """Of each column, with its heading in one line if all then fit beside one another, else between its words."""
     from rich.cells import cell_len
 
-    count = len(block.rows[0])
-    if block.shades is None:
-        yield list(range(count))
-        return
-    widths = [max(cell_len(readable(row[i])) for row in [block.columns, *block.rows]) + _GAP for i in range(count)]
-    chosen, used = [0], widths[0]
-    for column in range(1, count):
-        if used + widths[column] > width and len(chosen) > 1:
+    cells = [max(cell_len(readable(row[column])) for row in block.rows) for column in range(len(block.rows[0]))]
+    if not block.columns:
+        return cells
+    headings = [readable(heading) for heading in block.columns]
+    whole = [max(cell, cell_len(heading)) for cell, heading in zip(cells, headings, strict=True)]
+    if sum(whole) + _GAP * len(whole) <= available:
+        return whole
+    return [
+        max(cell, *map(cell_len, heading.split() or [""]), 1) for cell, heading in zip(cells, headings, strict=True)
+    ]
+
+
+def _folded(block: Block, widths: Sequence[int], available: int) -> Iterator[list[int]]:
+    """The columns that stand beside one another; each part begins with those of words."""
+    count = len(widths)
+    words = list(range(block.words if block.columns else count))
+    chosen, used = list(words), sum(widths[column] + _GAP for column in words)
+    for column in range(len(words), count):
+        # No gap is needed behind the last one.
+        if used + widths[column] > available and len(chosen) > len(words):
             yield chosen
-            chosen, used = [0], widths[0]
+            chosen, used = list(words), sum(widths[column] + _GAP for column in words)
         chosen.append(column)
-        used += widths[column]
+        used += widths[column] + _GAP
     yield chosen
 
 
 def _style(block: Block, row: int, column: int) -> str:
-    from attnframe.patterns.drawing import weight_colour
+    from attnframe.patterns.colours import signed_colour
 
     if block.shades is None or not 1 <= column <= len(block.shades[row]):
         return ""
-    red, green, blue = weight_colour(block.shades[row][column - 1])
+    red, green, blue = signed_colour(block.shades[row][column - 1])
     # The better contrast of the two, by how bright the eye sees the shade.
     is_bright = (0.2126 * (red / 255) ** 2.2 + 0.7152 * (green / 255) ** 2.2 + 0.0722 * (blue / 255) ** 2.2) > 0.18
     return f"{'#000000' if is_bright else '#ffffff'} on #{red:02x}{green:02x}{blue:02x}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnframe.cli import composition, run_arguments
 from attnframe.cli.blocks import print_blocks, readable
 from attnframe.cli.output import wants_help, write
-from attnframe.cli.run_arguments import RunArguments
+from attnframe.cli.run_arguments import RunArguments, shown
 from attnframe.cli.schema import ExplainSchema
 from attnframe.errors import UserError, did_you_mean
 
@@ -37,8 +37,11 @@ USAGE = """attnframe explain run=DIR "SENTENCE" [--target "..."] [--site SITE] [
 --json           one object with every site, layer and head, which count from 0 there (docs/explain.schema.json)
 --figure FILE    draws a .png, .svg or .pdf and prints its path instead; there --layer and --head may be all
 --contributions  draws ‖P_ij·V_j·W_O‖, the length of what each key adds, instead of the weights
+--no-note        leaves out the sentences below the figure, for papers that have captions of their own
 Overrides: checkpoint=best|last, device=auto|cpu|cuda. Words that the run has never seen are named at the end.
 """
+
+_MOST_NEIGHBOURS = 1_000_000
 
 _FLAGS: dict[str, str | None] = {
     "--target": "TEXT",
@@ -49,6 +52,7 @@ _FLAGS: dict[str, str | None] = {
     "--json": None,
     "--figure": "FILE",
     "--contributions": None,
+    "--no-note": None,
 }
 
 
@@ -87,7 +91,8 @@ def main(arguments: list[str]) -> int:
     if "--figure" in flags:
         from attnframe.cli.explanation_figure import draw
 
-        draw(explanation, site, layers, heads, Path(flags["--figure"]), contributions="--contributions" in flags)
+        contributions, noted = "--contributions" in flags, "--no-note" not in flags
+        draw(explanation, site, layers, heads, Path(flags["--figure"]), contributions=contributions, noted=noted)
     if "--json" in flags:
         from attnframe.cli.explanation_json import as_json
 
@@ -108,12 +113,16 @@ def main(arguments: list[str]) -> int:
 def _check_flags(flags: Mapping[str, str]) -> None:
     """Refuse what plays a part in figures only."""
     if "--figure" in flags:
+        if not flags["--figure"]:
+            raise UserError("--figure needs its FILE: --figure FILE")
         return
     for name in ("--layer", "--head"):
-        if flags.get(name) == "all":
+        if flags.get(name) == "all" and "--json" not in flags:
             raise UserError(f"{name} all: all of them are in a figure only: add --figure FILE, or take --json")
     if "--contributions" in flags:
         raise UserError("--contributions: this chooses what a figure shows: add --figure FILE (the text has both)")
+    if "--no-note" in flags:
+        raise UserError("--no-note: this leaves something out of a figure: add --figure FILE")
 
 
 def _sentence(given: RunArguments) -> str:
@@ -139,29 +148,58 @@ def _utf8(text: str, place: str) -> str:
 
 
 def _chosen(explanation: Explanation, flags: Mapping[str, str]) -> tuple[str, list[int], list[int]]:
-    """The site, and its layers and heads, from 0, that are to be shown. Raises `UserError` for what there is not."""
+    """The site, and its layers and heads, from 0, that are to be shown. Raises `UserError` for what there is not.
+
+    `--json` shows everything whatever is chosen, a module without a pattern too.
+    """
     sites = list(dict.fromkeys(site for site, _ in explanation))
     site = flags.get("--site", sites[0])
     if site not in sites:
         raise UserError(f"--site {site}: {did_you_mean(site, sites)}")
-    layers = _numbers(flags, "--layer", sum(place[0] == site for place in explanation), f"{site} has the layers")
-    where = f"at {site} layer {layers[0] + 1} has" if len(layers) == 1 else f"the layers of {site} have"
+    layers = _numbers(flags, "--layer", sum(place[0] == site for place in explanation), f"{site} has")
+    if all(explanation[site, layer].weights is None for layer in layers):
+        if "--json" in flags and "--figure" not in flags:
+            return site, layers, []
+        raise UserError(_no_pattern(explanation, [(site, layer) for layer in layers]))
+    where = f"{site}, layer {layers[0] + 1} has" if len(layers) == 1 else f"layers of {site} have"
     most = max(len(explanation[site, layer].heads) for layer in layers)
-    heads = _numbers(flags, "--head", most, f"{where} the heads")
+    heads = _numbers(flags, "--head", most, where)
     return site, layers, heads
+
+
+def _no_pattern(explanation: Explanation, places: Sequence[tuple[str, int]]) -> str:
+    from attnframe.patterns.pattern import missing_sentences, named_places
+
+    others = named_places(place for place, part in explanation.items() if part.weights is not None)
+    reasons = missing_sentences({place: explanation[place].no_pattern_because for place in places})
+    hint = f"there are patterns at {others}, and " if others else ""
+    return f"{'; '.join(reasons)}; {hint}--json gives what else there is"
 
 
 def _numbers(flags: Mapping[str, str], name: str, count: int, whose: str) -> list[int]:
     value = flags.get(name, "1")
     if value == "all":
         return list(range(count))
-    if not (value.isascii() and value.isdecimal()) or not 1 <= int(value) <= count:
-        raise UserError(f"{name} {value}: {whose} 1 to {count}" + (", or all" if "--figure" in flags else ""))
-    return [int(value) - 1]
+    number = _counted(value, count)
+    if number is None:
+        what = name.removeprefix("--")
+        there = f"one {what}" if count == 1 else f"{what}s 1 to {count}{', or all' if '--figure' in flags else ''}"
+        given = value if value.isdecimal() and len(value) < 9 else shown(value)
+        raise UserError(f"{name}: {whose} {there}, not {given}")
+    return [number - 1]
 
 
 def _whole_number(flags: Mapping[str, str], name: str, default: str) -> int:
-    value = flags.get(name, default)
-    if not (value.isascii() and value.isdecimal()) or int(value) < 1:
-        raise UserError(f"{name} {value}: {value!r} is no whole number from 1 on")
-    return int(value)
+    number = _counted(flags.get(name, default), _MOST_NEIGHBOURS)
+    if number is None:
+        raise UserError(f"{name}: {shown(flags[name])} is no whole number from 1 to {_MOST_NEIGHBOURS:,}")
+    return number
+
+
+def _counted(value: str, most: int) -> int | None:
+    """The number from 1 to `most` that `value` is, if it is one."""
+    # Python refuses to read thousands of digits.
+    if not (value.isascii() and value.isdecimal()) or len(value.lstrip("0")) > len(str(most)):
+        return None
+    number = int(value.lstrip("0") or "0")
+    return number if 1 <= number <= most else None

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnframe.cli.explanation_text import SITES
+from attnframe.cli.explanation_text import CONTRIBUTION, SITES
 from attnframe.errors import UserError
+from attnframe.patterns import missing_sentences
 from attnframe.patterns.figure import Panel, save_figure
 from attnframe.patterns.kinds import KIND_MEANINGS
 
@@ -26,31 +27,36 @@ def draw(
     path: Path,
     *,
     contributions: bool,
+    noted: bool = True,
 ) -> None:
-    """Draw `heads` (those that a layer has) of `layers` of a site, all from 0. Raises `UserError`."""
+    """Draw `heads` (those that a layer has) of `layers` of a site, all from 0; one at least has a pattern.
+
+    With `noted` sentences below say what is drawn. Layers without a pattern are named on standard error. Raises
+    `UserError`.
+    """
     parts = [explanation[site, layer] for layer in layers]
-    rows = [
-        [
-            Panel(f"layer {part.layer + 1}, head {head + 1}", _values(part, contributions)[head])
-            for head in heads
-            if head < len(part.heads)
-        ]
-        for part in parts
-    ]
+    rows = []
+    for part in parts:
+        if (values := _values(part, contributions)) is not None:
+            shown = [head for head in heads if head < len(part.heads)]
+            rows.append([_panel(part.layer + 1, head + 1, values[head]) for head in shown])
     rows = [row for row in rows if row]
     notes = [f"{site}: {SITES[site][0]}. Rows attend to columns."]
     if contributions:
-        notes.append("The length of what each key adds to ΔE of each query through the head.")
-    notes += _kinds(parts)
+        notes.append(f"{CONTRIBUTION} is the length of what key j adds to ΔE of query i through the head.")
+    else:
+        notes += _kinds(parts)
     missing = save_figure(
         path,
         rows,
         query_labels=parts[0].query_labels,
         key_labels=parts[0].key_labels,
-        scale="‖P·V·W_O‖" if contributions else "weight",
+        scale=CONTRIBUTION if contributions else "weight",
         largest=max(panel.values.max().item() for row in rows for panel in row) if contributions else None,
-        notes=notes,
+        notes=notes if noted else (),
     )
+    for sentence in missing_sentences({(site, p.layer): p.no_pattern_because for p in parts if p.weights is None}):
+        print(sentence, file=sys.stderr)
     if missing:
         print(
             f"no font here has {' '.join(missing)}: boxes stand for them; in an .svg the viewer chooses the font",
@@ -58,8 +64,14 @@ def draw(
         )
 
 
-def _values(part: AttentionExplanation, contributions: bool) -> Tensor:
-    if not contributions:
+def _panel(layer: int, head: int, values: Tensor) -> Panel:
+    """`layer` and `head` count from 1."""
+    return Panel(f"layer {layer}, head {head}", f"L{layer} H{head}", values)
+
+
+def _values(part: AttentionExplanation, contributions: bool) -> Tensor | None:
+    """What is drawn of a layer; None where it has no pattern."""
+    if part.weights is None or not contributions:
         return part.weights
     if part.contributions is None:
         raise UserError(f"--contributions: {part.site} layer {part.layer + 1} has none: {part.no_heads_because}")
@@ -68,7 +80,7 @@ def _values(part: AttentionExplanation, contributions: bool) -> Tensor:
 
 def _kinds(parts: Sequence[AttentionExplanation]) -> list[str]:
     """What kind of pattern the panels show, by layer where that differs."""
-    kinds = list(dict.fromkeys(part.kind for part in parts))
+    kinds = list(dict.fromkeys(part.kind for part in parts if part.kind is not None))
     if len(kinds) == 1:
         return [f"The weights are of kind {KIND_MEANINGS[kinds[0]]}."]
     return [

@@ -7,6 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from attnframe.runs.explained import AttentionExplanation, Explanation, HeadExplanation
     from attnframe.runs.loading import Run
 
@@ -30,25 +32,32 @@ def _attention(part: AttentionExplanation) -> dict[str, Any]:
         "site": part.site,
         "layer": part.layer,
         "variant": part.variant,
+        "options": dict(part.options),
         "formula": part.formula,
         "backend": part.backend,
-        "kind": str(part.kind),
+        "kind": part.kind and str(part.kind),
         "d_model": part.d_model,
         "calls": [dataclasses.asdict(call) for call in part.calls],
         "query_labels": part.query_labels,
         "key_labels": part.key_labels,
         "query_tokens": [dataclasses.asdict(row) for row in part.rows],
         "key_tokens": part.key_tokens,
+        "no_pattern_because": part.no_pattern_because or None,
         "no_heads_because": part.no_heads_because or None,
-        "heads": [_head(part, index, head) for index, head in enumerate(part.heads)],
+        "heads": None
+        if part.weights is None
+        else [
+            _head(index, head, part.weights[index], None if part.contributions is None else part.contributions[index])
+            for index, head in enumerate(part.heads)
+        ],
     }
 
 
-def _head(part: AttentionExplanation, index: int, head: HeadExplanation) -> dict[str, Any]:
+def _head(index: int, head: HeadExplanation, weights: Tensor, contributions: Tensor | None) -> dict[str, Any]:
     return {
         "head": index,
-        "weights": part.weights[index].tolist(),
-        "contributions": None if part.contributions is None else part.contributions[index].tolist(),
+        "weights": weights.tolist(),
+        "contributions": None if contributions is None else contributions.tolist(),
         "delta_norms": None if head.delta_norms is None else head.delta_norms.tolist(),
         "delta_rank": head.delta_rank,
         "value_rank": head.value_rank,

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attnframe.cli.blocks import Block
+from attnframe.cli.output import override_value
 from attnframe.patterns.kinds import KIND_MEANINGS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from attnframe.attention import PatternKind
     from attnframe.patterns.anatomy import WorkedCell
     from attnframe.runs.explained import AttentionExplanation, CallShape, Explanation, TokenRow
     from attnframe.runs.neighbours import Neighbour
@@ -24,21 +26,27 @@ SITES = {
 }
 
 
+# What one key adds to one query through a head, as a length.
+CONTRIBUTION = "‖P_ij·V_j·W_O‖"
+
+
 def blocks(explanation: Explanation, site: str, layer: int, head: int) -> list[Block]:
-    """What is shown of one head. `layer` and `head` count from 0, and from 1 in the text."""
+    """What is shown of one head of a module with a pattern. `layer` and `head` count from 0, and from 1 in the text."""
     part = explanation[site, layer]
+    assert part.kind is not None
+    assert part.weights is not None
     layers = [explanation[place] for place in explanation if place[0] == site]
     return [
-        _what(explanation, part, len(layers), head),
+        _what(explanation, part, len(layers), head, part.kind),
         _formula(part, head),
-        _pattern(part, head),
+        _pattern(part, head, part.weights[head]),
         _delta(part, head),
         _contributions(part, head),
         _neighbours(layers),
     ]
 
 
-def _what(explanation: Explanation, part: AttentionExplanation, layers: int, head: int) -> Block:
+def _what(explanation: Explanation, part: AttentionExplanation, layers: int, head: int, kind: PatternKind) -> Block:
     rows = [
         ("source", explanation.source),
         ("translation" if explanation.is_own_translation else "target", explanation.target or "(nothing)"),
@@ -46,12 +54,19 @@ def _what(explanation: Explanation, part: AttentionExplanation, layers: int, hea
         ("layer", f"{part.layer + 1} of {layers}"),
         ("head", f"{head + 1} of {len(part.heads)}"),
         ("variant", part.variant),
+        *_options(part),
         ("backend", part.backend),
-        ("pattern", KIND_MEANINGS[part.kind]),
+        ("pattern", KIND_MEANINGS[kind]),
     ]
     if len(part.rows) != len(part.query_labels) or len(part.key_tokens) != len(part.key_labels):
         rows.append(("tokens", "parts of words (@@: the word goes on): grids are between words, all else is of tokens"))
     return Block("", (), rows)
+
+
+def _options(part: AttentionExplanation) -> list[tuple[str, str]]:
+    """What of the variant is not as its formula has it, perhaps."""
+    options = ", ".join(f"{name}={override_value(value)}" for name, value in part.options.items())
+    return [("options", options)] if options else []
 
 
 def _formula(part: AttentionExplanation, head: int) -> Block:
@@ -65,7 +80,7 @@ def _formula(part: AttentionExplanation, head: int) -> Block:
     cell = part.heads[head].cell
     if cell is not None:
         rows.append(("one weight", _worked(part, cell)))
-    return Block(f"formula: {part.formula}", (), rows)
+    return Block(f"formula: {part.formula.replace('`', '')}", (), rows)
 
 
 def _shapes(call: CallShape) -> list[tuple[str, str]]:
@@ -103,8 +118,7 @@ def _worked(part: AttentionExplanation, cell: WorkedCell) -> str:
     return f"{text} = {_number(cell.weight)}"
 
 
-def _pattern(part: AttentionExplanation, head: int) -> Block:
-    weights = part.weights[head]
+def _pattern(part: AttentionExplanation, head: int, weights: Tensor) -> Block:
     return Block(
         f"weights of head {head + 1}: rows attend to columns",
         (SITES[part.site][1], *part.key_labels, "sum"),
@@ -112,7 +126,7 @@ def _pattern(part: AttentionExplanation, head: int) -> Block:
             (label, *map(_number, row), _number(sum(row)))
             for label, row in zip(part.query_labels, weights.tolist(), strict=True)
         ],
-        shades=_shades(weights, 1.0),
+        shades=_shades(weights, max(1.0, weights.nan_to_num().abs().max().item()) if (weights < 0).any() else 1.0),
     )
 
 
@@ -129,7 +143,7 @@ def _delta(part: AttentionExplanation, head: int) -> Block:
 
 
 def _contributions(part: AttentionExplanation, head: int) -> Block:
-    title = f"contributions of head {head + 1}: ‖P_ij·V_j·W_O‖, the length of what each key adds to ΔE"
+    title = f"contributions of head {head + 1}: {CONTRIBUTION}, the length of what each key adds to ΔE"
     if part.contributions is None:
         return Block(f"{title}; there are none: {part.no_heads_because}", (), [])
     norms = part.contributions[head]
@@ -170,7 +184,7 @@ def _token(row: TokenRow) -> str:
 
 
 def _shades(values: Tensor, full: float) -> list[list[float]]:
-    return (values / (full or 1.0)).nan_to_num().clamp(0, 1).tolist()
+    return (values / (full or 1.0)).nan_to_num().clamp(-1, 1).tolist()
 
 
 def _number(value: float) -> str:

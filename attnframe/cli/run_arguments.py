@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ def parse(arguments: Sequence[str], *, flags: dict[str, str | None], takes_sente
     """Sort `arguments`: everything after ``--``, and what is neither a flag nor ``word=...``, is a sentence.
 
     `flags` are the known ones, each with the name of its value or None. Without ``run=`` the first bare word is the
-    run's folder. Raises `UserError` for an unknown flag, a flag without its value, and a missing run.
+    run's folder. Raises `UserError` for an unknown flag, a flag without its value, a value that a flag does not take,
+    and a missing run.
     """
     before = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
     after = list(arguments[len(before) + 1 :])
@@ -44,6 +46,8 @@ def parse(arguments: Sequence[str], *, flags: dict[str, str | None], takes_sente
         name, is_joined, value = item.partition("=")
         if name in flags:
             value_name = flags[name]
+            if value_name is None and is_joined:
+                raise UserError(f"{item}: {name} takes no value")
             if value_name is not None and not is_joined:
                 if not before:
                     raise UserError(f"{name} needs its {value_name}: {name} {value_name}")
@@ -58,12 +62,21 @@ def parse(arguments: Sequence[str], *, flags: dict[str, str | None], takes_sente
     if not folders:
         if not bare:
             raise UserError("which run? Give its folder: run=outputs/<name>/<time>")
+        # A Path would raise for what is too long to be a name.
+        is_folder = os.path.isdir(bare[0])  # noqa: PTH112
+        if takes_sentences and not is_folder and (" " in bare[0] or len(bare) + len(after) == 1):
+            raise UserError(f"which run? There is no folder {shown(bare[0])}: give run=outputs/<name>/<time>")
         folders = [bare.pop(0)]
     if bare and not takes_sentences:
         raise UserError(f"{bare[0]}: this is neither KEY=VALUE nor a flag, and the run is {folders[-1]} already")
     return RunArguments(
         folders[-1], [item for item in overrides if not item.startswith("run=")], given, [*bare, *after]
     )
+
+
+def shown(value: str) -> str:
+    """A value of the command line in quotes, as much of it as a sentence has room for."""
+    return repr(value if len(value) <= 60 else f"{value[:60]}…")
 
 
 def compose(arguments: RunArguments, primary: str, schema: type) -> dict[str, Any]:

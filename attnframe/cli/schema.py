@@ -231,7 +231,7 @@ class EarlyStoppingSchema:
 class PatternsSchema:
     """What is kept of attention at validations; 0 turns it off.
 
-    The patterns of `sentences` of the validation set, at most `max_snapshots` times and at the end; statistics of every
+    The patterns of `sentences` of the validation set, `max_snapshots` times spread over the run; statistics of every
     head over the first `statistics` sentences of it.
     """
 

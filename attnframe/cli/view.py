@@ -25,12 +25,14 @@ USAGE = """attnframe view DIR [DIR2] [--no-open] [--output FILE]
   attnframe view DIR DIR2                                        two runs side by side, on the same sentences
   attnframe view DIR --output report.html                        to another place
 
-The file is DIR/report.html, and DIR/report_with_<name of DIR2>.html for two runs. A run that is stopped, failed or
+The file is DIR/report.html, and DIR/report_with_<name of DIR2>.html for two runs. With --output a file that is there is
+replaced if it ends in .html or .htm; a device or a pipe is written into. A run that is stopped, failed or
 still going on is shown as far as it has come. Without a screen nothing is opened.
 """
 
 _FLAGS = ("--no-open", "--output", "-h")
 _MOST_RUNS = 2
+_PAGES = (".html", ".htm")
 
 
 def main(arguments: list[str]) -> int:
@@ -49,15 +51,18 @@ def main(arguments: list[str]) -> int:
     for folder, report in zip(folders, reports, strict=True):
         for problem in report.problems:
             print(f"{folder}: {problem}", file=sys.stderr)
-    file = output or folders[0] / _file_name(folders)
+    labels = _labels(folders)
+    file = output or folders[0] / _file_name(labels)
     try:
-        write_whole(file, page_html([report.run for report in _told_apart(reports, folders)]))
+        write_whole(file, page_html([report.run for report in _told_apart(reports, labels)]))
     except OSError as error:
         hint = "" if output else "; --output FILE writes the report to another place"
         raise UserError(f"{file} cannot be written: {error.strerror or error}{hint}") from error
-    write(f"{os.path.relpath(file)}\n")
-    if opens:
-        _open(file)
+    # A device or a pipe has been given the page, and nothing is there to be opened.
+    if file.is_file():
+        write(f"{os.path.relpath(file)}\n")
+        if opens:
+            _open(file)
     return 0
 
 
@@ -76,9 +81,7 @@ def _parse(arguments: Sequence[str]) -> tuple[list[Path], Path | None, bool]:
         if item == "--no-open":
             opens = False
         elif flag == "--output":
-            if not is_joined and not left:
-                raise UserError("--output needs its FILE: --output FILE")
-            output = Path(value if is_joined else left.pop(0)).expanduser()
+            output = _output(value if is_joined else left.pop(0) if left else "")
         elif item.startswith("-"):
             raise UserError(f"{item}: there is no such flag; {did_you_mean(item, _FLAGS)}")
         else:
@@ -101,15 +104,45 @@ def _folder(item: str) -> Path:
     return path
 
 
-def _file_name(folders: Sequence[Path]) -> str:
-    return "report.html" if len(folders) == 1 else f"report_with_{folders[1].resolve().name}.html"
+def _output(item: str) -> Path:
+    """A file that may be written: no folder, and nothing that is there already and is no page."""
+    if not item:
+        raise UserError("--output needs its FILE: --output FILE")
+    file = Path(item).expanduser()
+    try:
+        is_folder, is_file = file.is_dir(), file.is_file()
+    except OSError as error:
+        raise UserError(f"--output {item} cannot be written: {error.strerror}") from error
+    if is_folder:
+        raise UserError(f"--output {item}: this is a folder; name a file, such as {file / 'report.html'}")
+    name = os.path.realpath(file)
+    if is_file and not name.lower().endswith(_PAGES):
+        raise UserError(
+            f"--output {item}: {os.path.relpath(name)} is there already and ends in neither {' nor '.join(_PAGES)}, so "
+            "it is not replaced"
+        )
+    return file
 
 
-def _told_apart(reports: Sequence[Report], folders: Sequence[Path]) -> Sequence[Report]:
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """The names of the folders, with as many of those above them as tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        labels = [str(Path(*names[-count:])) for names in parts]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _file_name(labels: Sequence[str]) -> str:
+    return "report.html" if len(labels) == 1 else f"report_with_{'_'.join(Path(labels[1]).parts)}.html"
+
+
+def _told_apart(reports: Sequence[Report], labels: Sequence[str]) -> Sequence[Report]:
     """The reports, with the folder in the name of two runs that are called the same."""
     if len({report.run.name for report in reports}) == len(reports):
         return reports
-    names = [f"{report.run.name}, {folder.resolve().name}" for report, folder in zip(reports, folders, strict=True)]
+    names = [f"{report.run.name}, {label}" for report, label in zip(reports, labels, strict=True)]
     return [replace(report, run=replace(report.run, name=name)) for report, name in zip(reports, names, strict=True)]
 
 

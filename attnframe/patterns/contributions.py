@@ -53,12 +53,14 @@ def _norm_of_sum(
     """‖Σ_n p_nij·u_nj‖ for each query i and key j."""
     if len(vectors) == 1:
         return weights[0].abs() * vectors[0].norm(dim=-1)[..., None, :]
-    # ‖Σ_n p_n u_n‖² = Σ_nm p_n p_m u_n·u_m, so that no vector is formed for each query and key.
-    square = torch.zeros_like(weights[0])
-    for p, u in zip(weights, vectors, strict=True):
-        for other_p, other_u in zip(weights, vectors, strict=True):
+    # ‖Σ_n p_n u_n‖² = Σ_nm p_n p_m u_n·u_m, so that no vector is formed for each query and key. In float64, for the sum
+    # is small where the vectors nearly cancel.
+    wide_weights, wide_vectors = [p.double() for p in weights], [u.double() for u in vectors]
+    square = torch.zeros_like(wide_weights[0])
+    for p, u in zip(wide_weights, wide_vectors, strict=True):
+        for other_p, other_u in zip(wide_weights, wide_vectors, strict=True):
             square += p * other_p * (u * other_u).sum(-1)[..., None, :]
-    return square.clamp(min=0).sqrt()
+    return square.clamp(min=0).sqrt().to(weights[0].dtype)
 
 
 def values_of(call: AttendCall) -> Float[Tensor, "batch heads key value_dim"]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from attnframe.patterns.colours import ROUNDING, Colour, signed_ramp, weight_ramp
 from attnframe.patterns.layout import LABEL_GAP, MARGIN, Box, PatternLayout, pattern_layout
 from attnframe.patterns.lettering import shorten, text_mask, text_width
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnframe.data.schema import Alignment
-
-Colour = tuple[int, int, int]
 
 _SMALLEST_GRIDDED_CELL: Final = 8
 _SMALLEST_OUTLINED_CELL: Final = 4
@@ -36,19 +35,22 @@ def draw_patterns(
     *,
     query_labels: Sequence[str],
     key_labels: Sequence[str],
+    layers: Sequence[int] | None = None,
     title: str,
     subtitle: str = "",
     alignment: Alignment | None = None,
 ) -> Image.Image:
     """A picture (RGB) of `weights` [layers, heads, query, key]: a panel a layer and head, queries down, keys across.
 
-    Weights are drawn on a fixed scale from 0 to 1, so that pictures compare; beyond it they take the colour of its end
-    and the colour bar says so. Links of `alignment` are outlined, thick where sure, in cells of 4 pixels or more:
-    (source, target) is the cell in column `source` and row `target`, so the caller maps words to keys and queries
+    `layers` are the numbers of the layers, from 0, where they are not all of the first; captions count from 1.
+    Weights are drawn on a fixed scale from 0 to 1, so that pictures compare; above it they take the colour of its end
+    and the colour bar says so. Where a weight is below 0 the scale goes from -m to m, m the largest |weight| and at
+    least 1: blue above 0, orange below. Links of `alignment` are outlined, thick where sure, in cells of 4 pixels or
+    more: (source, target) is the cell in column `source` and row `target`, so the caller maps words to keys and queries
     first. `pattern_layout` tells which pixel is what. Any text will do for a label; long ones end in an ellipsis.
 
     Raises ValueError for more panels than `MAX_PANELS_A_SIDE` a side or none, for weights that are
-    not finite, labels that are not one a row or column, and links outside the panels.
+    not finite, labels or layers that are not one a row or column, and links outside the panels.
     """
     if weights.ndim != 4 or weights.shape[2:] != (len(query_labels), len(key_labels)):
         raise ValueError(
@@ -58,23 +60,26 @@ def draw_patterns(
     values: NDArray[np.float32] = weights.detach().float().cpu().numpy()
     if not np.isfinite(values).all():
         raise ValueError("attention weights hold NaN or infinity")
-    layers, heads, queries, keys = values.shape
+    num_layers, heads, queries, keys = values.shape
+    numbers = range(num_layers) if layers is None else layers
+    if len(numbers) != num_layers:
+        raise ValueError(f"layers {list(numbers)} are not the numbers of {num_layers} layers")
     for source, target in alignment.possible if alignment else ():
         if not (0 <= source < keys and 0 <= target < queries):
             raise ValueError(f"link ({source}, {target}) lies outside {queries} queries x {keys} keys")
 
-    layout = pattern_layout(layers, heads, query_labels=query_labels, key_labels=key_labels)
+    layout = pattern_layout(num_layers, heads, query_labels=query_labels, key_labels=key_labels)
     image = Image.new("RGB", layout.size, _PAPER)
     outlined = alignment if alignment and layout.cell >= _SMALLEST_OUTLINED_CELL else None
-    beyond = bool(values.min() < -1e-3), bool(values.max() > 1 + 1e-3)
-    _draw_header(image, title, subtitle, outlined, beyond)
+    scale = _Scale.of(values)
+    _draw_header(image, title, subtitle, outlined, scale)
     overlay = _panel_overlay(layout, outlined)
     labels = _label_strips(layout, query_labels, key_labels)
     draw = ImageDraw.Draw(image)
-    for layer in range(layers):
+    for row, number in enumerate(numbers):
         for head in range(heads):
-            left, top, right, bottom = layout.panel_box(layer, head)
-            image.paste(_heat_map(values[layer, head], layout), (left, top))
+            left, top, right, bottom = layout.panel_box(row, head)
+            image.paste(_heat_map(values[row, head], layout, scale), (left, top))
             image.paste(overlay, (left, top), overlay)
             draw.rectangle((left - 1, top - 1, right, bottom), outline=_FRAME)
             if labels:
@@ -83,53 +88,40 @@ def draw_patterns(
                 image.paste(_MUTED, (left, top - across.height), across)
             if layout.caption_height:
                 room = right - left + layout.gap - 6
-                captions = (f"layer {layer + 1}, head {head + 1}", f"L{layer + 1} H{head + 1}", "")
+                captions = (f"layer {number + 1}, head {head + 1}", f"L{number + 1} H{head + 1}", "")
                 caption = next(text for text in captions if text_width(text, _CAPTION_SIZE) <= room)
                 _write(image, caption, (left, top - layout.key_label_height - 22), _CAPTION_SIZE, _INK)
     return image
 
 
-def weight_colour(weight: float) -> Colour:
-    """The colour (red, green, blue, 0 to 255) that a weight is drawn in: from near white at 0 to dark blue at 1."""
-    red, green, blue = _ramp()[round(min(max(weight, 0.0), 1.0) * 255)].tolist()
-    return red, green, blue
+@dataclass(frozen=True)
+class _Scale:
+    """The colours of all panels of a picture, and what stands at the ends of its bar."""
+
+    ramp: NDArray[np.uint8]
+    low: float
+    high: float
+    labels: tuple[str, str]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32]) -> _Scale:
+        low, high = float(values.min()), float(values.max())
+        if low >= -ROUNDING:
+            return cls(weight_ramp(), 0.0, 1.0, ("0", "1 or more" if high > 1 + ROUNDING else "1"))
+        most = max(1.0, -low, high)
+        return cls(signed_ramp(), -most, most, (f"below 0: orange    -{most:.3g}", f"{most:.3g}"))
+
+    def colours(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        level = (values.clip(self.low, self.high) / self.high * 255).round().astype(int)
+        return self.ramp[len(self.ramp) - 256 + level]
 
 
-@lru_cache(maxsize=1)
-def _ramp() -> NDArray[np.uint8]:
-    """256 colours, [256, 3], with lightness falling evenly from white to dark blue in Oklab.
-
-    Order shows in lightness alone, so it survives every colour blindness and grey print. Conversion from Oklab to
-    linear sRGB: Ottosson 2020, "A perceptual color space for image processing", https://bottosson.github.io/posts/oklab/
-    """
-    place = np.linspace(0, 1, 256)
-    lightness = 0.985 - 0.70 * place
-    # As strong as sRGB can show without clipping, which would bend the even fall of lightness.
-    chroma = 0.004 + 0.104 * np.sin(np.pi * place) + 0.085 * place
-    hue = np.radians(235 + 37 * place)
-    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
-    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    linear = np.stack(
-        [
-            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
-            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
-            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
-        ],
-        axis=1,
-    )
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return (encoded * 255).round().astype(np.uint8)
-
-
-def _heat_map(values: NDArray[np.float32], layout: PatternLayout) -> Image.Image:
+def _heat_map(values: NDArray[np.float32], layout: PatternLayout, scale: _Scale) -> Image.Image:
     size = layout.panel_size
     if layout.cell < 1:
         # Weights are averaged, not colours: a mean of colours is the colour of no weight.
         values = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
-    colours = Image.fromarray(_ramp()[(values.clip(0, 1) * 255).round().astype(np.uint8)])
-    return colours.resize(size, Image.Resampling.NEAREST)
+    return Image.fromarray(scale.colours(values)).resize(size, Image.Resampling.NEAREST)
 
 
 def _panel_overlay(layout: PatternLayout, alignment: Alignment | None) -> Image.Image:
@@ -177,16 +169,14 @@ def _label_strips(
     return down, across
 
 
-def _draw_header(
-    image: Image.Image, title: str, subtitle: str, alignment: Alignment | None, beyond: tuple[bool, bool]
-) -> None:
+def _draw_header(image: Image.Image, title: str, subtitle: str, alignment: Alignment | None, scale: _Scale) -> None:
     """Title and subtitle on the left, the colour bar and what outlines mean on the right."""
     draw = ImageDraw.Draw(image)
-    low, high = "0 or less" if beyond[0] else "0", "1 or more" if beyond[1] else "1"
+    low, high = scale.labels
     bar_width, bar_height, size = 120, 12, 12
     right = image.width - MARGIN
     bar = right - text_width(high, size) - 5 - bar_width
-    ramp = Image.fromarray(_ramp()[None]).resize((bar_width, bar_height), Image.Resampling.NEAREST)
+    ramp = Image.fromarray(scale.ramp[None]).resize((bar_width, bar_height), Image.Resampling.NEAREST)
     image.paste(ramp, (bar, MARGIN + 5))
     draw.rectangle((bar - 1, MARGIN + 4, bar + bar_width, MARGIN + 5 + bar_height), outline=_FRAME)
     _write(image, high, (bar + bar_width + 6, MARGIN + 3), size, _MUTED)

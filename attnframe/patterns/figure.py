@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import textwrap
@@ -18,12 +19,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.patterns.drawing import weight_colour
+from attnframe.patterns.figure_scale import FigureScale
 from attnframe.patterns.lettering import shorten
 
 if TYPE_CHECKING:
@@ -57,9 +59,10 @@ _FALLBACK_FONTS: Final = ("Noto Sans", "Noto Sans CJK JP", "Noto Emoji", "Segoe 
 
 @dataclass(frozen=True)
 class Panel:
-    """One heat map, [query, key], and what it says below it."""
+    """One heat map, [query, key], and what it says below it: `short` where there is no room for `caption`."""
 
     caption: str
+    short: str
     values: Tensor
 
 
@@ -68,9 +71,10 @@ def check_figure_path(path: Path) -> None:
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in _CANVASES:
         raise UserError(f"--figure {path}: its end says the format, {did_you_mean(suffix, _CANVASES)}")
-    if not path.parent.is_dir():
+    # A Path would raise for what is too long to be a name.
+    if not os.path.isdir(path.parent):  # noqa: PTH112
         raise UserError(f"--figure {path}: there is no folder {path.parent}")
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         raise UserError(f"--figure {path}: this is a folder")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"--figure {path}: the folder {path.parent} cannot be written to")
@@ -89,8 +93,10 @@ def save_figure(
     """Draw `rows` of panels into `path`, which is replaced only once the figure is complete.
 
     All panels have the same queries (down) and keys (across), labelled at the outer panels. `scale` names the numbers
-    beside the colour bar, which goes from 0 to `largest`; None means weights, from 0 to 1, and what lies beyond takes
-    the colour of its end, and the bar says so. `notes` are lines below. The colours are those of `draw_patterns`.
+    beside the colour bar, which goes from 0 to `largest`; None means weights. Their scale goes from 0 to 1, and what is
+    more takes the colour of its end; from -m to m where one is below 0, m the largest |weight| and at least 1; and up
+    to the largest where that is below 0.25. The bar says which. `notes` are lines below, and where there are any, one
+    more says that labels are left out. The colours are those of `draw_patterns`.
     Returns the characters for which no font was found; in SVG the viewer chooses the fonts, so there it is none.
     Raises `UserError` for values that are not finite, and where the file cannot be written.
     """
@@ -132,44 +138,62 @@ def _figure(
     room = (_WIDEST - across * _GAP) / (across * keys), (_HIGHEST - down * (_GAP + _CAPTION)) / (down * queries)
     cell = max(_SMALLEST_CELL, min(_LARGEST_CELL, *room))
     panel = keys * cell, queries * cell
-    size = across * (panel[0] + _GAP) + 1.0, down * (panel[1] + _GAP + _CAPTION)
+    captions, widest = _captions(rows, panel[0] if across > 1 else _WIDEST)
+    pitch = max(panel[0], widest if across > 1 else 0) + _GAP
+    size = across * pitch + 1.0, down * (panel[1] + _GAP + _CAPTION)
     figure = Figure(figsize=size)
     font = min(_FONT, cell * 72 * 0.7)
-    norm = Normalize(0, 1 if largest is None else largest or 1)
-    colours = ListedColormap([[part / 255 for part in weight_colour(place / 255)] for place in range(256)])
+    colouring = FigureScale.of(values, scale, largest)
     as_image = sum(map(len, rows)) * queries * keys > _MOST_VECTOR_CELLS
     labelled: set[int] = set()
-    for row, panels in enumerate(rows):
+    for row in range(down):
         bottom = size[1] - (row + 1) * panel[1] - row * (_GAP + _CAPTION)
-        for column, (shown, array) in enumerate(zip(panels, values[row], strict=True)):
-            left = column * (panel[0] + _GAP)
+        for column, array in enumerate(values[row]):
+            left = column * pitch
             axes = figure.add_axes((left / size[0], bottom / size[1], panel[0] / size[0], panel[1] / size[1]))
-            _heat_map(axes, array, norm, colours, as_image=as_image)
-            axes.set_xlabel(shown.caption, fontsize=_FONT, parse_math=False)
+            _heat_map(axes, array, colouring, as_image=as_image)
+            axes.set_xlabel(captions[row][column], fontsize=_FONT, parse_math=False)
             if font >= _SMALLEST_FONT:
                 _label(axes, [] if column else query_labels, [] if column in labelled else key_labels, font)
             labelled.add(column)
-    width = max(len(panels) for panels in rows) * (panel[0] + _GAP)
+    # The bar stands a gap behind the last panel or its caption.
+    width = (across - 1) * pitch + max(panel[0], (panel[0] + widest) / 2 if across > 1 else 0) + _GAP
     height = min(panel[1], 1.6)
     bar = figure.add_axes(
         (width / size[0], (size[1] - panel[1] / 2 - height / 2) / size[1], _BAR / size[0], height / size[1])
     )
-    _colour_bar(figure, bar, ScalarMappable(norm, colours), values, scale, is_weights=largest is None)
+    _colour_bar(figure, bar, colouring)
     below = size[1] - down * (panel[1] + _GAP + _CAPTION) + _GAP - 0.06
     letters = round(max(width + 0.5, 3.0) * _LETTERS_AN_INCH)
-    unlabelled = [] if font >= _SMALLEST_FONT else ["The words are left out: there is no room for them."]
+    unlabelled = [] if font >= _SMALLEST_FONT or not notes else ["The words are left out: there is no room for them."]
     lines = [line for note in [*notes, *unlabelled] for line in textwrap.wrap(note, letters)]
     figure.text(0, below / size[1], "\n".join(lines), fontsize=_SMALL_FONT, color="#606874", va="top", parse_math=False)
     return figure
 
 
-def _heat_map(axes: Axes, array: NDArray[np.float32], norm: Normalize, colours: Colormap, *, as_image: bool) -> None:
+def _captions(rows: Sequence[Sequence[Panel]], room: float) -> tuple[list[list[str]], float]:
+    """The captions of all panels, in full if the widest has `room`, else all short; and the width of the widest."""
+    for captions in ([[p.caption for p in panels] for panels in rows], [[p.short for p in panels] for panels in rows]):
+        widest = max(_text_width(caption) for row in captions for caption in row)
+        if widest <= room:
+            break
+    return captions, widest
+
+
+def _text_width(text: str) -> float:
+    """In inches, in the font of captions."""
+    points: float = text_to_path.get_text_width_height_descent(text, FontProperties(size=_FONT), ismath=False)[0]
+    return points / 72
+
+
+def _heat_map(axes: Axes, array: NDArray[np.float32], scale: FigureScale, *, as_image: bool) -> None:
     if as_image:
-        axes.imshow(array, norm=norm, cmap=colours, aspect="auto", interpolation="nearest")
+        axes.imshow(array, norm=scale.norm, cmap=scale.colours, aspect="auto", interpolation="nearest")
         axes.set_xlim(-0.5, array.shape[1] - 0.5)
     else:
         edges = [np.arange(length + 1) - 0.5 for length in array.shape]
-        axes.pcolormesh(edges[1], edges[0], array, norm=norm, cmap=colours, edgecolors="white", linewidth=0.4)
+        colouring: dict[str, Any] = {"norm": scale.norm, "cmap": scale.colours}
+        axes.pcolormesh(edges[1], edges[0], array, **colouring, edgecolors="white", linewidth=0.4)
     axes.set_ylim(array.shape[0] - 0.5, -0.5)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -185,23 +209,13 @@ def _label(axes: Axes, query_labels: Sequence[str], key_labels: Sequence[str], f
     axes.tick_params(length=0, pad=2, labeltop=True, labelbottom=False, top=True)
 
 
-def _colour_bar(
-    figure: Figure,
-    axes: Axes,
-    mappable: ScalarMappable,
-    values: Sequence[Sequence[NDArray[np.float32]]],
-    scale: str,
-    *,
-    is_weights: bool,
-) -> None:
-    bar = figure.colorbar(mappable, cax=axes)
+def _colour_bar(figure: Figure, axes: Axes, scale: FigureScale) -> None:
+    bar = figure.colorbar(ScalarMappable(scale.norm, scale.colours), cax=axes)
     axes.tick_params(labelsize=_SMALL_FONT, length=2, width=0.5)
-    axes.set_ylabel(scale, fontsize=_FONT, parse_math=False)
+    axes.set_ylabel(scale.name, fontsize=_FONT, parse_math=False)
     bar.outline.set(linewidth=0.5)
-    if is_weights:
-        low = min(array.min() for row in values for array in row) < -1e-3
-        high = max(array.max() for row in values for array in row) > 1 + 1e-3
-        axes.set_yticks([0, 0.5, 1], ["0 or less" if low else "0", "0.5", "1 or more" if high else "1"])
+    if scale.ticks is not None:
+        axes.set_yticks(*zip(*scale.ticks, strict=True))
 
 
 def _missing(text: str, fonts: Sequence[str]) -> str:
@@ -214,10 +228,12 @@ def _missing(text: str, fonts: Sequence[str]) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+    # Its own name and not one made of `path`, which may be as long as a name can be.
+    partial = path.with_name(f".attnframe-{os.getpid()}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UserError(f"--figure {path}: it cannot be written: {error.strerror}") from error

@@ -14,7 +14,7 @@ from torch import Tensor
 from attnframe.attention import PatternKind
 from attnframe.patterns.alignment import Reading, row_shares
 from attnframe.patterns.link_counts import LinkCounter
-from attnframe.patterns.recording import Pattern
+from attnframe.patterns.pattern import Pattern
 
 if TYPE_CHECKING:
     from attnframe.data.schema import Alignment
@@ -80,20 +80,21 @@ class AlignmentScore:
     """Counts up how the cross-attention of a model aligns, batch by batch; layers may differ in their number of heads.
 
     Patterns other than probabilities, and contributions, are read as shares of their row. A mean over heads is taken of
-    the weights as they are, before that and before the argmax; contributions of all heads are those of their sum.
+    the weights as they are, before that and before the argmax; contributions of all heads are those of their sum. Only
+    layers that every batch had a pattern of are scored, each by its number.
     """
 
     def __init__(self) -> None:
         self._weights = _Maps()
         self._norms = _Maps()
 
-    def add(self, layers: Sequence[Pattern], sentences: Mapping[int, LinkedSentence]) -> None:
-        """Add those rows of a batch that have gold links; `layers` are laid out as in `word_weights`.
+    def add(self, layers: Mapping[int, Pattern], sentences: Mapping[int, LinkedSentence]) -> None:
+        """Add those rows of a batch that have gold links; `layers` (by number, from 0) are as for `word_weights`.
 
         Raises ValueError for a gold link to a word that the sentence does not have.
         """
         weights, norms = {}, {}
-        for layer, pattern in enumerate(layers):
+        for layer, pattern in layers.items():
             weights[layer] = _with_mean(pattern.weights)
             if pattern.kind is not PatternKind.PROBABILITY:
                 weights[layer] = row_shares(weights[layer])
@@ -101,18 +102,17 @@ class AlignmentScore:
                 together = pattern.joint_contributions[:, None]
                 norms[layer] = row_shares(torch.cat([pattern.contributions, together], dim=1))
         self._weights.add(weights, sentences)
-        if norms:
-            self._norms.add(norms, sentences)
+        self._norms.add(norms, sentences)
 
     @property
     def counted(self) -> bool:
-        """Whether any sentence was added."""
-        return self._weights.counter is not None
+        """Whether there is anything to tell: sentences, and a layer with a pattern of each."""
+        return self._weights.counted
 
     @property
     def tags(self) -> list[str]:
         """The tags of the sentences so far, sorted."""
-        return self._weights.counter.tags if self._weights.counter else []
+        return self._weights.tags
 
     def table(self, tag: str | None = None) -> list[HeadAlignment]:
         """A row for each layer, head (the mean last) and reading: of all sentences, or of those with `tag`."""
@@ -126,7 +126,7 @@ class AlignmentScore:
     def best(self) -> HeadScore:
         """The head and reading with the lowest AER; among equals the lowest layer, then head, then `predicts`.
 
-        ValueError is raised here and below where no sentence was added.
+        ValueError is raised here and below where nothing is `counted`.
         """
         return _lowest(HeadScore(*row.place, row.aer) for row in self.table() if row.head is not None)
 
@@ -136,47 +136,71 @@ class AlignmentScore:
 
     def best_norms(self) -> HeadScore | None:
         """The head and reading whose contributions have the lowest AER; None where no layer has contributions."""
-        if self.counted and self._norms.counter is None:
+        if self.counted and not self._norms.counted:
             return None
         by_norms = [(row, row.aer_norms) for row in self.table() if row.head is not None]
         return _lowest(HeadScore(*row.place, aer) for row, aer in by_norms if aer is not None)
 
 
 class _Maps:
-    """The counts of one map for each head and each layer's mean of heads."""
+    """The counts of one map for each head and each layer's mean of heads, of the layers that every batch has."""
 
     def __init__(self) -> None:
-        self.counter: LinkCounter | None = None
-        self._places: list[tuple[int, int | None]] = []
+        self._counter: LinkCounter | None = None
+        # How many maps the layers of the first batch have, and which of these layers every batch has had.
+        self._sizes: dict[int, int] = {}
+        self._lasting: set[int] = set()
         self._finite = True
+
+    @property
+    def counted(self) -> bool:
+        return bool(self._lasting)
+
+    @property
+    def tags(self) -> list[str]:
+        return self._counter.tags if self._counter and self.counted else []
 
     def add(
         self, layers: Mapping[int, Float[Tensor, "batch maps query key"]], sentences: Mapping[int, LinkedSentence]
     ) -> None:
         """Add a batch with the mean of heads behind the heads of each layer."""
-        maps = torch.cat(list(layers.values()), dim=1).cpu()
+        if self._counter is None:
+            self._sizes = {layer: layers[layer].shape[1] for layer in sorted(layers)}
+            self._lasting = set(layers)
+            self._counter = LinkCounter(sum(self._sizes.values()))
+        self._lasting = {
+            layer for layer in self._lasting if layer in layers and layers[layer].shape[1] == self._sizes[layer]
+        }
+        if not self._lasting:
+            return
+        maps = torch.cat([self._filled(layers, layer) for layer in self._sizes], dim=1).cpu()
         # A model that has diverged chooses no word; its AER is NaN, as its loss is.
         self._finite &= bool(maps.isfinite().all())
         maps = maps.nan_to_num()
-        if self.counter is None:
-            heads = {layer: [*range(of_layer.shape[1] - 1), None] for layer, of_layer in layers.items()}
-            self._places = [(layer, head) for layer, its_heads in heads.items() for head in its_heads]
-            self.counter = LinkCounter(len(self._places))
         for row, pair in sentences.items():
-            self.counter.add(maps[row], pair.src_word_ids, pair.tgt_word_ids, pair.alignment, pair.tags)
+            self._counter.add(maps[row], pair.src_word_ids, pair.tgt_word_ids, pair.alignment, pair.tags)
+
+    def _filled(self, layers: Mapping[int, Tensor], layer: int) -> Tensor:
+        """The maps of a layer, zeros where it is one that does not last."""
+        if layer in self._lasting:
+            return layers[layer]
+        like = layers[min(self._lasting)]
+        return like.new_zeros(like.shape[0], self._sizes[layer], *like.shape[2:])
 
     def measures(self, tag: str | None) -> dict[Place, tuple[list[float], list[float]]]:
         """AER, precision and recall of each place, first with one link for each target word, then soft."""
-        if self.counter is None:
+        if self._counter is None or not self.counted:
             return {}
         both = []
         for soft in (False, True):
-            counts = self.counter.counts(tag, soft=soft)
+            counts = self._counter.counts(tag, soft=soft)
             rates = torch.stack([counts.error_rate(), counts.precision(), counts.recall()], dim=-1)
             both.append(rates.tolist() if self._finite else torch.full_like(rates, math.nan).tolist())
+        places = [(layer, head) for layer, size in self._sizes.items() for head in (*range(size - 1), None)]
         return {
             (layer, head, reading): (both[0][index][column], both[1][index][column])
-            for index, (layer, head) in enumerate(self._places)
+            for index, (layer, head) in enumerate(places)
+            if layer in self._lasting
             for column, reading in enumerate(Reading)
         }
 

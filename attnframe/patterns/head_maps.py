@@ -11,13 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnframe.attention import AttendCall, Attention, Observer
+from attnframe.attention import AttendCall, Attention, Observer, undisturbed
 from attnframe.backends.eager import repeat_heads
 
 _log = logging.getLogger(__name__)
 
 # Largest difference, relative to the largest number, between what a map gives and what the module returned.
 _TOLERANCE = 1e-4
+
+# Unit vectors in a forward: a wide module is asked in parts, so that asking takes little memory.
+_MOST_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,17 @@ class OutputMaps:
     maps: tuple[Float[Tensor, "heads value_dim d_model"], ...]
     bias: Float[Tensor, " d_model"]
 
-    def delta(self, outputs: Sequence[Float[Tensor, "batch heads query value_dim"]]) -> Float[Tensor, ...]:
-        """ΔE⁽ʰ⁾ of each head, [batch, heads, query, d_model], without the bias, from the output of each `attend`."""
-        parts = [torch.einsum("bhqv,hvd->bhqd", z.to(w.dtype), w) for z, w in zip(outputs, self.maps, strict=True)]
-        return torch.stack(parts).sum(0)
+    def parts(
+        self, outputs: Sequence[Float[Tensor, "batch heads query value_dim"]]
+    ) -> list[Float[Tensor, "batch heads query d_model"]]:
+        """What each head adds through each `attend`, z_ch·W_ch, from the output of each."""
+        return [torch.einsum("bhqv,hvd->bhqd", z.to(w.dtype), w) for z, w in zip(outputs, self.maps, strict=True)]
+
+    def delta(
+        self, outputs: Sequence[Float[Tensor, "batch heads query value_dim"]]
+    ) -> Float[Tensor, "batch heads query d_model"]:
+        """ΔE⁽ʰ⁾ of each head, without the bias: the sum of its parts."""
+        return torch.stack(self.parts(outputs)).sum(0)
 
 
 def output_maps(module: Attention, calls: Sequence[AttendCall], *, d_model: int, d_context: int) -> OutputMaps | None:
@@ -48,25 +58,29 @@ def output_maps(module: Attention, calls: Sequence[AttendCall], *, d_model: int,
     if not calls or len({heads for heads, _ in shapes}) > 1:
         return None
     sizes = [heads * width for heads, width in shapes]
-    query, key, value = _embeddings(module, 1 + sum(sizes), d_model, d_context)
+    query, key, value = _embeddings(module, 1, d_model, d_context)
     # Row 0 is all zeros and gives the bias; each further one is a unit vector.
     units = torch.cat([query.new_zeros(1, sum(sizes)), torch.eye(sum(sizes), dtype=query.dtype, device=query.device)])
-    parts = iter(
-        [
-            part.reshape(len(units), heads, 1, width)
-            for part, (heads, width) in zip(units.split(sizes, dim=1), shapes, strict=True)
-        ]
-    )
+    found = []
     try:
-        with _asked(module), module.changed_by(lambda call: next(parts)):
-            found = module(query, key, value).squeeze(1)
+        with _asked(module):
+            for some in units.split(_MOST_AT_ONCE):
+                parts = iter(
+                    part.reshape(len(some), heads, 1, width)
+                    for part, (heads, width) in zip(some.split(sizes, dim=1), shapes, strict=True)
+                )
+                with module.changed_by(lambda call, parts=parts: next(parts)):  # type: ignore[misc]
+                    q, k, v = (x.expand(len(some), -1, -1) for x in (query, key, value))
+                    found.append(module(q, k, v).squeeze(1))
     except Exception as error:  # a variant's code is anybody's, and nobody's run is to fail for being looked at
         _log.info("%s cannot be asked for its head maps: %r", type(module).__name__, error)
         return None
-    found = found.to(torch.promote_types(found.dtype, torch.float32))
-    rows = (found[1:] - found[0]).split(sizes)
+    answers = torch.cat(found)
+    answers = answers.to(torch.promote_types(answers.dtype, torch.float32))
+    rows = (answers[1:] - answers[0]).split(sizes)
     return OutputMaps(
-        tuple(part.reshape(heads, width, d_model) for part, (heads, width) in zip(rows, shapes, strict=True)), found[0]
+        tuple(part.reshape(heads, width, d_model) for part, (heads, width) in zip(rows, shapes, strict=True)),
+        answers[0],
     )
 
 
@@ -95,7 +109,7 @@ def value_maps(module: Attention, *, d_model: int, d_context: int) -> Float[Tens
     added = maps.delta([repeat_heads(calls[0].v, calls[0].q.shape[1])])[:, :, 0]  # [1 + d_context + 1, heads, d_model]
     added = added[1:] - added[0]
     whole, for_another_query = ((x[1:] - x[0]).to(added.dtype) for x in (found, for_another_query))
-    limit = _TOLERANCE * max(1.0, whole.abs().max().item())
+    limit = _TOLERANCE * whole.abs().max().item()
     mixed = torch.einsum("c,chd->hd", mixture.to(added), added[:-1])
     differences = [mixed - added[-1], added.sum(1) - whole, for_another_query - whole]
     return None if any(x.abs().max() > limit for x in differences) else added[:-1].transpose(0, 1)
@@ -105,19 +119,14 @@ def value_maps(module: Attention, *, d_model: int, d_context: int) -> Float[Tens
 def _asked(module: Attention) -> Iterator[None]:
     """`module` runs in evaluation mode, in its own precision, without gradients, and nobody else notices."""
     device = next((parameter.device.type for parameter in module.parameters()), "cpu")
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with contextlib.ExitStack() as stack:
-            for part in module.modules():
-                if isinstance(part, Attention):
-                    stack.enter_context(part.set_apart())
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(torch.autocast(device, enabled=False))
-            yield
-    finally:
-        for part, was_training in modes:
-            part.training = was_training
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(undisturbed(module))
+        for part in module.modules():
+            if isinstance(part, Attention):
+                stack.enter_context(part.set_apart())
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def _embeddings(module: Attention, batch: int, d_model: int, d_context: int) -> tuple[Tensor, Tensor, Tensor]:

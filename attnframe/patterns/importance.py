@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw
 
-from attnframe.patterns.drawing import Colour, weight_colour
+from attnframe.patterns.colours import Colour, signed_colour, weight_colour
 from attnframe.patterns.lettering import shorten, text_mask, text_width
 
 MAX_WIDTH: Final = 1800
@@ -29,7 +29,6 @@ _INK: Final[Colour] = (30, 34, 42)
 _MUTED: Final[Colour] = (96, 104, 116)
 _FRAME: Final[Colour] = (205, 211, 219)
 _PAPER: Final[Colour] = (255, 255, 255)
-_BELOW: Final[Colour] = (230, 92, 0)
 # The luminance on which white letters and dark ones have the same contrast.
 _DARK: Final = 0.21
 
@@ -83,11 +82,7 @@ def draw_importance(panels: Mapping[str, Sequence[SiteChanges]], *, title: str, 
 
 def change_colour(change: float, top: float) -> Colour:
     """The colour (red, green, blue, 0 to 255) of a change where `top` is the largest of a single head."""
-    if change >= 0:
-        return weight_colour(change / top)
-    share = min(-change / top, 1.0)
-    red, green, blue = (round(paper + share * (end - paper)) for paper, end in zip(_PAPER, _BELOW, strict=True))
-    return red, green, blue
+    return signed_colour(change / top)
 
 
 def _top_of(sites: Sequence[SiteChanges]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +17,12 @@ from attnframe.errors import UserError
 from attnframe.patterns.contributions import Contributions, values_of
 from attnframe.patterns.contributions import contributions as contributions_of
 from attnframe.patterns.head_maps import output_maps
+from attnframe.patterns.pattern import Pattern, Patterns
 
 DEFAULT_MAX_BYTES = 2**30
 """What a recording may hold where nobody says otherwise: 1 GiB."""
 
-# Largest difference, relative to the largest output, between a kernel's output and the rebuilt weights times v.
+# Largest difference between what was computed and what is rebuilt, relative to the numbers that it was computed from.
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 # Largest difference between what a row sums to and what it is said to sum to.
@@ -30,46 +31,6 @@ _MASS_TOLERANCE = 1e-4
 
 class PatternError(RuntimeError):
     """What was rebuilt does not reproduce what the module computed, or a variant's pattern is not what it says."""
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """The attention weights of one call of one module, and what kind of numbers they are.
-
-    `contributions` are the norms ‖P_ij·V_j·W_O‖ of what each key adds to ΔE (`patterns.contributions`), and
-    `joint_contributions` those of what it adds through all heads together: None where they were not asked for, and
-    where what the module makes of its heads is not linear in them, so that no part of it is one key's; nor are there
-    any while an intervention changes what `attend` returns.
-    """
-
-    weights: Float[Tensor, "batch heads query key"]
-    kind: PatternKind
-    contributions: Float[Tensor, "batch heads query key"] | None = None
-    joint_contributions: Float[Tensor, "batch query key"] | None = None
-
-
-class Patterns(Mapping[tuple[str, int], Pattern]):
-    """Recorded patterns by (site, layer): for each module its latest call."""
-
-    def __init__(self) -> None:
-        self._patterns: dict[tuple[str, int], Pattern] = {}
-
-    def __getitem__(self, place: tuple[str, int]) -> Pattern:
-        return self._patterns[place]
-
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        return iter(sorted(self._patterns))
-
-    def __len__(self) -> int:
-        return len(self._patterns)
-
-    def layers(self, site: str) -> list[Float[Tensor, "batch heads query key"]]:
-        """The weights of one site, a tensor for each layer from the first on."""
-        return [self[place].weights for place in self if place[0] == site]
-
-    def add(self, place: tuple[str, int], pattern: Pattern) -> None:
-        """Keep `pattern` as the latest of its place."""
-        self._patterns[place] = pattern
 
 
 @contextlib.contextmanager
@@ -85,6 +46,9 @@ def record_patterns(
     A backend that forms no weights runs as ever; they are rebuilt from its q and k (in float32 or better) and, where
     no attention dropout acts, checked against its output. `sites` limits what is recorded, `contributions` adds the
     norm of what each key adds to ΔE. Weights are those before dropout, detached.
+
+    A module that reports no pattern, and that calls `attend` not exactly once or with other queries or keys than it is
+    given, has none: it is left out, and `Patterns.missing` says why.
 
     Raises `PatternError` when weights do not reproduce the output or rows do not sum to what they should (1, or what
     the variant reports), and `UserError` before more than `max_bytes` would be held (None: no limit).
@@ -110,7 +74,7 @@ class _Recorder(Observer):
         self._contributions = contributions
         self._max_bytes = max_bytes
         # By module: a variant may contain another attention module.
-        self._widths: dict[Attention, tuple[int, int]] = {}
+        self._given: dict[Attention, tuple[torch.Size, torch.Size]] = {}
         self._calls: dict[Attention, list[AttendCall]] = {}
         self._reports: dict[Attention, _Report] = {}
 
@@ -118,7 +82,7 @@ class _Recorder(Observer):
         # A forward that raised has left its calls behind.
         self._calls[module] = []
         self._reports.pop(module, None)
-        self._widths[module] = query.shape[-1], key.shape[-1]
+        self._given[module] = query.shape, key.shape
 
     def attended(self, module: Attention, call: AttendCall) -> None:
         if self._wants(module):
@@ -137,17 +101,16 @@ class _Recorder(Observer):
             return
         calls = self._calls.pop(module, [])
         report = self._reports.pop(module, None)
+        if report is None and (habit := self._habit_without_pattern(module, calls)):
+            reason = f"{habit} and reports no pattern: call self.report_pattern(...) in its forward"
+            self._patterns.leave_out((module.site, module.layer), f"{type(module).__name__} {reason}")
+            return
         maps = [_rebuild(call) for call in calls]
-        if report is not None:
-            weights, kind = report.combine(*maps).detach(), report.kind
-            _check_mass(module, weights, report)
-        elif len(maps) == 1:
+        if report is None:
             weights, kind = maps[0], PatternKind.PROBABILITY
         else:
-            raise PatternError(
-                f"{type(module).__name__} calls attend {len(maps)} times; with report_pattern it says what its "
-                f"pattern is"
-            )
+            weights, kind = report.combine(*maps).detach(), report.kind
+            _check_report(module, weights, report, self._given[module][0])
         norms = self._norms(module, calls, maps, output) if self._contributions else None
         if norms is None or norms.by_head.shape != weights.shape:
             # A variant may report a pattern that has other heads than what it attends with.
@@ -159,15 +122,31 @@ class _Recorder(Observer):
     def _wants(self, module: Attention) -> bool:
         return self._sites is None or module.site in self._sites
 
+    def _habit_without_pattern(self, module: Attention, calls: Sequence[AttendCall]) -> str:
+        """What keeps the weights of `attend` from being the module's pattern, as a predicate; empty where they are."""
+        if len(calls) != 1:
+            return f"calls attend {len(calls)} times"
+        (call,) = calls
+        query, key = self._given[module]
+        # In cached decoding a module is given new keys only, and attends to all.
+        lengths = query[1], call.mask.key_offset + key[1]
+        if (call.q.shape[2], call.k.shape[2]) != lengths:
+            return "calls attend with other queries or keys than it is given"
+        return ""
+
     def _norms(
         self, module: Attention, calls: Sequence[AttendCall], weights: Sequence[Tensor], output: Tensor
     ) -> Contributions | None:
-        d_model, d_context = self._widths[module]
-        maps = output_maps(module, calls, d_model=d_model, d_context=d_context)
+        query, key = self._given[module]
+        maps = output_maps(module, calls, d_model=query[-1], d_context=key[-1])
         if maps is None:
             return None
-        rebuilt = maps.delta([call.output for call in calls]).sum(1) + maps.bias
-        if not _agree(rebuilt, output):
+        parts = torch.stack(maps.parts([call.output for call in calls]))  # [calls, batch, heads, query, d_model]
+        # Relative to the parts that are added, which may cancel; the bias is added in the type of the output.
+        limit = _TOLERANCE[output.dtype] * _largest(parts.abs().sum((0, 2))) + 4 * _epsilon(output) * _largest(
+            maps.bias
+        )
+        if not _agree(parts.sum((0, 2)) + maps.bias, output, limit):
             return None
         return contributions_of(weights, [values_of(call) for call in calls], maps)
 
@@ -180,8 +159,12 @@ class _Recorder(Observer):
         call = self._calls[module][-1]
         shape = [*call.q.shape[:3], call.k.shape[2]]
         element = torch.promote_types(call.q.dtype, torch.float32).itemsize
-        maps = call.q.shape[1] * (len(self._calls[module]) + self._contributions) + self._contributions
-        needed = element * maps * call.q.shape[0] * call.q.shape[2] * call.k.shape[2]
+        batch, heads, queries, keys = shape
+        num_calls = len(self._calls[module])
+        needed = element * num_calls * batch * heads * queries * keys
+        if self._contributions:
+            # The norms of each head and of all of them, and on the way there the vector that each head makes of a key.
+            needed += element * batch * keys * ((heads + 1) * queries + num_calls * heads * self._given[module][0][-1])
         if held + needed > self._max_bytes:
             raise UserError(
                 f"recording {module.site or type(module).__name__}, layer {module.layer + 1} needs {_size(needed)} for "
@@ -197,25 +180,41 @@ def _rebuild(call: AttendCall) -> Float[Tensor, "batch heads query key"]:
     q, k, v, output = (x.detach().to(wide) for x in (call.q, call.k, call.v, call.output))
     with torch.autocast(q.device.type, enabled=False):
         weights = attention_weights(q, k, call.mask, scale=call.scale, score_mod=call.score_mod, mask_mod=call.mask_mod)
-        if call.request.dropout == 0 and output.numel():
+        if call.request.dropout == 0:
+            # A kernel may round its scores to the type of q, and e^x turns that into a relative error of the weights.
+            largest_score = _largest(q.norm(dim=-1)) * _largest(k.norm(dim=-1)) * abs(call.scale)
+            limit = (_TOLERANCE[call.q.dtype] + 2 * _epsilon(call.q) * largest_score) * _largest(v)
             rebuilt = weights @ repeat_heads(v, q.shape[1])
-            if not _agree(rebuilt, call.output):
+            if not _agree(rebuilt, output, limit):
                 error = (rebuilt - output).abs().max()
                 raise PatternError(f"rebuilt weights miss the kernel's output by {error:.2g}")
     return weights
 
 
-def _agree(rebuilt: Tensor, output: Tensor) -> bool:
-    """Whether `rebuilt` is `output`, as far as the type of the latter can tell."""
-    if not output.numel():
-        return True
-    limit = _TOLERANCE[output.dtype] * output.abs().nan_to_num().max().clamp(min=1.0).item()
+def _agree(rebuilt: Tensor, computed: Tensor, limit: float) -> bool:
+    """Whether the two differ by no more than `limit`."""
     # A model that has diverged is NaN in both; one that is NaN in one of them is a miss.
-    return bool(torch.isclose(rebuilt, output.to(rebuilt.dtype), rtol=0.0, atol=limit, equal_nan=True).all())
+    return bool(torch.isclose(rebuilt, computed.to(rebuilt.dtype), rtol=0.0, atol=limit, equal_nan=True).all())
 
 
-def _check_mass(module: Attention, weights: Tensor, report: _Report) -> None:
-    """Raises `PatternError` where rows do not sum to what the variant says, or probabilities are negative."""
+def _largest(x: Tensor) -> float:
+    """The largest |x| that is a number, 0 of nothing."""
+    return x.abs().nan_to_num(0.0, 0.0, 0.0).max().item() if x.numel() else 0.0
+
+
+def _epsilon(x: Tensor) -> float:
+    return torch.finfo(x.dtype).eps
+
+
+def _check_report(module: Attention, weights: Tensor, report: _Report, query: torch.Size) -> None:
+    """Raises `PatternError` for a shape that does not go with `query`, that of the embeddings, for rows that do not sum
+    to what the variant says, and for negative probabilities."""
+    batch, queries, _ = query
+    if weights.dim() != 4 or (weights.shape[0], weights.shape[2]) != (batch, queries):
+        raise PatternError(
+            f"{type(module).__name__} reports a pattern of shape {list(weights.shape)}, not [batch, heads, query, key] = "
+            f"[{batch}, heads, {queries}, keys]"
+        )
     if report.mass is None:
         return
     sums = weights.sum(-1)
@@ -224,7 +223,10 @@ def _check_mass(module: Attention, weights: Tensor, report: _Report) -> None:
     wrong = ~(torch.isclose(sums, mass.expand_as(sums), rtol=0.0, atol=_MASS_TOLERANCE) | (weights == 0).all(-1))
     if (wrong & sums.isfinite()).any():
         worst = sums[wrong & sums.isfinite()][0]
-        raise PatternError(f"{type(module).__name__} reports a pattern with a row that sums to {worst:.4g}")
+        raise PatternError(
+            f"{type(module).__name__} reports a pattern with a row that sums to {worst:.4g}: give report_pattern the "
+            f"kind, or the mass, that its rows have"
+        )
     if report.kind is PatternKind.PROBABILITY and (weights < -_MASS_TOLERANCE).any():
         raise PatternError(f"{type(module).__name__} reports a probability of {weights.min():.4g}")
 

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnframe.attention import PatternKind
-from attnframe.patterns.recording import Pattern
+from attnframe.patterns.pattern import Pattern
 
 # Sites whose queries may not attend to later keys; there, uniform attention is uniform over the keys so far.
 _CAUSAL_SITES = {"decoder_self"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attnframe.patterns.recording import Pattern, Patterns
+from attnframe.patterns.pattern import Pattern, Patterns
 
 
 def over_words(weights: Tensor, query_words: Sequence[int], key_words: Sequence[int]) -> Tensor:
@@ -45,7 +45,8 @@ def word_patterns(patterns: Patterns, src_word_ids: Sequence[int], tgt_word_ids:
     j, and they are row j + 1 only where words j and j + 1 are one piece each.
 
     Contributions are merged like weights. Between words of several pieces they are an upper bound, by the triangle
-    inequality: the sum and the mean of norms are no less than the norm of the sum and of the mean.
+    inequality: the sum and the mean of norms are no less than the norm of the sum and of the mean. What is missing
+    stays so.
     """
     source = [*src_word_ids, _number_of_words(src_word_ids)]
     read = [0, *(word + 1 for word in tgt_word_ids)]
@@ -56,6 +57,8 @@ def word_patterns(patterns: Patterns, src_word_ids: Sequence[int], tgt_word_ids:
         norms = pattern.contributions
         merged = None if norms is None else over_words(norms, *sides[site])
         between_words.add((site, layer), Pattern(over_words(pattern.weights, *sides[site]), pattern.kind, merged))
+    for place, reason in patterns.missing.items():
+        between_words.leave_out(place, reason)
     return between_words
 
 

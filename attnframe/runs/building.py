@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from torch import nn
 
 from attnframe import discovery
 from attnframe.attention.functional import divide_into_heads
@@ -30,17 +27,6 @@ def build_model(
         d_ff=model["d_ff"],
         dropout=model["dropout"],
     )
-
-
-@contextlib.contextmanager
-def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Within this context `model` has no dropout; afterwards it is in the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def attention_factory(settings: Mapping[str, Any]) -> AttentionFactory:

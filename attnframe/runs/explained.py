@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -71,13 +72,15 @@ class AttentionExplanation:
     site: str
     layer: int
     variant: str
+    options: Mapping[str, Any]
+    """Options of the variant that differ from their defaults."""
     formula: str
     """First line of the variant's docstring."""
     backend: str
-    kind: PatternKind
+    kind: PatternKind | None
     query_labels: tuple[str, ...]
     key_labels: tuple[str, ...]
-    weights: Float[Tensor, "heads query key"]
+    weights: Float[Tensor, "heads query key"] | None
     contributions: Float[Tensor, "heads query key"] | None
     """‖P_ij·V_j·W_O‖ of each head, query and key (`patterns.contributions`)."""
     calls: tuple[CallShape, ...]
@@ -85,6 +88,9 @@ class AttentionExplanation:
     rows: tuple[TokenRow, ...]
     key_tokens: tuple[str, ...]
     heads: tuple[HeadExplanation, ...]
+    no_pattern_because: str
+    """Why there is no pattern, and so no `kind`, `weights` or `heads` (`patterns.Patterns.missing`); empty where there
+    is."""
     no_heads_because: str
     """Why there is no ΔE by head, a clause; empty where there is."""
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from attnframe import discovery
+from attnframe.attention import undisturbed
 from attnframe.data.batching import Example, collate
 from attnframe.data.tokenizer import BOS, EOS, SPECIAL_TOKENS, UNK, Tokenizer, unknown_words
 from attnframe.data.words import without_marker
 from attnframe.errors import UserError
-from attnframe.model import SITES
+from attnframe.model import SITES, VariantChoice
 from attnframe.model.residuals import Residual, record_residuals
 from attnframe.patterns import Pattern, record_patterns
 from attnframe.patterns.anatomy import Anatomy, matrix_rank, record_anatomy
-from attnframe.runs.building import attention_factory, in_evaluation_mode
+from attnframe.runs.building import attention_factory
 from attnframe.runs.explained import AttentionExplanation, CallShape, Explanation, HeadExplanation, TokenRow
 from attnframe.runs.neighbours import nearest_tokens
 
@@ -55,7 +56,7 @@ def explain(run: Run, source: str, target: str | None = None, *, neighbours: int
     example = Example(0, run.src_tokenizer.encode(source), run.tgt_tokenizer.encode(said))
     batch = collate([example]).to(next(run.model.parameters()).device)
     with (
-        in_evaluation_mode(run.model),
+        undisturbed(run.model),
         record_patterns(run.model, sites=SITES, contributions=True) as between_tokens,
         record_residuals(run.model) as residuals,
         record_anatomy(run.model) as anatomies,
@@ -67,25 +68,29 @@ def explain(run: Run, source: str, target: str | None = None, *, neighbours: int
     for site, layer in sorted(residuals, key=lambda place: (SITES.index(place[0]), place[1])):
         place = site, layer
         variant = choices[site][layer].name
-        anatomy, pattern = anatomies[place], between_words[place]
-        heads, reason = _heads(anatomy, between_tokens[place], variant)
+        anatomy, pattern = anatomies[place], between_words.get(place)
+        unsaid = between_words.missing.get(place, "")
+        heads, reason = ((), unsaid) if unsaid else _heads(anatomy, between_tokens[place], variant)
+        norms = None if pattern is None or reason else pattern.contributions
         queries, keys = between_words.labels[site]
         places[place] = AttentionExplanation(
             site=site,
             layer=layer,
             variant=variant,
+            options=_changed_options(choices[site][layer]),
             formula=discovery.find_variant(variant).summary,
             backend=", ".join(sorted(anatomy.module.backends_used())),
-            kind=pattern.kind,
+            kind=None if pattern is None else pattern.kind,
             query_labels=tuple(queries),
             key_labels=tuple(keys),
-            weights=pattern.weights.cpu(),
-            contributions=None if reason or pattern.contributions is None else pattern.contributions.cpu(),
+            weights=None if pattern is None else pattern.weights.cpu(),
+            contributions=None if norms is None else norms.cpu(),
             calls=tuple(CallShape(_shape(c.q), _shape(c.k), _shape(c.v), c.scale) for c in anatomy.calls),
             d_model=anatomy.d_model,
             rows=_rows(run, site, residuals[place], positions[site], neighbours),
             key_tokens=tuple(positions[site].keys),
             heads=heads,
+            no_pattern_because=unsaid,
             no_heads_because=reason,
         )
     return Explanation(
@@ -96,6 +101,12 @@ def explain(run: Run, source: str, target: str | None = None, *, neighbours: int
         unknown_in_target=tuple(unknown_words(run.tgt_tokenizer, said)),
         places=places,
     )
+
+
+def _changed_options(choice: VariantChoice) -> dict[str, Any]:
+    defaults = {option.name: option.default for option in discovery.find_variant(choice.name).options}
+    given = discovery.find_variant(choice.name).arguments(choice.options)
+    return {name: choice.options[name] for name, value in given.items() if value != defaults[name]}
 
 
 def _check(tokenizer: Tokenizer, text: str, what: str) -> None:

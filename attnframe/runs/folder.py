@@ -118,7 +118,15 @@ class RunFolder:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a text file that is there in full or as it was before; line ends stay as they are in `text`."""
+    """Write a text file that is there in full or as it was before; line ends stay as they are in `text`.
+
+    What is no regular file, such as a device or a pipe, is written into; a link stays, and its target is written.
+    """
+    if file.exists() and not file.is_file():
+        with file.open("w", encoding="utf-8", newline="") as opened:
+            opened.write(text)
+        return
+    file = Path(os.path.realpath(file))
     partial = file.with_name(f".{file.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8", newline="")

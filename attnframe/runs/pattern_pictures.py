@@ -34,18 +34,22 @@ def draw_last_patterns(folder: RunFolder) -> None:
 def draw_snapshot(snapshot: Snapshot, step: int, scores: Mapping[str, float]) -> dict[str, tuple[Image.Image, str]]:
     """By site a picture and what is to be said of it; `scores` are those of the step (`val/loss`, `val/aer`).
 
-    A site that cannot be drawn is left out, and the log says why.
+    A site that cannot be drawn is left out, and the log says why; so is one without patterns, of which the run's log
+    tells once.
     """
     patterns = snapshot.patterns
     drawn = {}
     for site, (query_labels, key_labels) in patterns.labels.items():
         places = [place for place in patterns if place[0] == site]
+        if not places:
+            continue
         subtitle = _subtitle(site, step, scores, sorted({patterns[place].kind for place in places}))
         try:
             picture = draw_patterns(
                 stack_layers([patterns[place].weights for place in places]),
                 query_labels=query_labels,
                 key_labels=key_labels,
+                layers=[layer for _, layer in places],
                 title=f"{site}: {patterns.source}",
                 subtitle=subtitle,
                 alignment=snapshot.alignment if site == "cross" else None,

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from attnframe.errors import UserError
+from attnframe.patterns import missing_sentences
 from attnframe.patterns.page import PagePattern, PageRun, PageSentence, page_html
+from attnframe.runs.ablation_tables import head_importance, read_ablation
 from attnframe.runs.folder import RunFolder, write_whole
-from attnframe.runs.histories import head_log, validations
+from attnframe.runs.histories import Head, head_log, validations
 from attnframe.runs.loading import read_manifest
-from attnframe.runs.report_tables import ablation_of, best_step, head_importance, report_tables
+from attnframe.runs.report_tables import best_step, report_tables
 from attnframe.runs.snapshots import Snapshot, read_snapshot, snapshot_files
 
 # The others never change, or say much the same as one of these.
@@ -51,20 +53,24 @@ def write_report(folder: RunFolder, *, ending: str | None = None) -> Path:
 def read_report(folder: RunFolder, *, ending: str | None = None) -> Report:
     """What is in the folder, as far as it can be read. Raises `UserError` where there is no run."""
     manifest = read_manifest(folder)
-    history = validations(folder)
     results, problems = _results(folder)
+    history = validations(folder, problems)
     by_step = _snapshots(folder, problems)
-    steps = sorted(by_step) or sorted({step for values in history.values() for step in values})
+    shown = sorted(by_step)
     if not by_step:
         problems.append("no patterns were recorded" + _why_none(manifest["settings"], history))
-    heads = head_log(folder)
-    ablation = ablation_of(folder, problems)
+    problems += missing_sentences(_missing(by_step[shown[-1]] if shown else []))
+    heads = head_log(folder, problems)
+    measured = [*history.values(), *(values for columns in heads.values() for values in columns.values())]
+    steps = sorted({*shown, *(step for values in measured for step in values)})
+    ablation = read_ablation(folder, problems)
     best = best_step(results, history)
     run = PageRun(
         name=str(manifest["settings"]["name"]),
-        subtitle=_subtitle(folder, manifest, best, steps, [_ending(folder, ending), *problems]),
+        subtitle=_subtitle(folder, manifest, best, [_ending(folder, ending), *problems]),
         steps=steps,
-        sentences=_sentences(steps, by_step),
+        pattern_steps=shown,
+        sentences=_sentences(shown, by_step),
         traces={
             name: [values.get(step) for step in steps]
             for name, values in history.items()
@@ -76,8 +82,22 @@ def read_report(folder: RunFolder, *, ending: str | None = None) -> Report:
         },
         tables=report_tables(results, heads, ablation, best),
         importance=head_importance(ablation) or None,
+        opening=_aligned_head(results, heads, best),
     )
     return Report(run, problems)
+
+
+def _aligned_head(
+    results: Mapping[str, Any], heads: Mapping[Head, Mapping[str, Mapping[int, float]]], best: int | None
+) -> Head | None:
+    """The head that the AER is read from; before there are results, that with the lowest one at the best state."""
+    layer, head = results.get("test/aer/layer"), results.get("test/aer/head")
+    if isinstance(layer, int) and isinstance(head, int):
+        return "cross", layer, head
+    if best is None:
+        return None
+    aers = {place: columns.get("aer", {}).get(best, math.nan) for place, columns in heads.items()}
+    return min((place for place in aers if not math.isnan(aers[place])), key=lambda place: aers[place], default=None)
 
 
 def _results(folder: RunFolder) -> tuple[dict[str, Any], list[str]]:
@@ -105,7 +125,7 @@ def _snapshots(folder: RunFolder, problems: list[str]) -> dict[int, list[Snapsho
     if not by_step:
         return {}
     # The step that is being written, or was when the run was killed, has fewer.
-    whole = max(by_step.values(), key=len)
+    whole = max(by_step.values(), key=_extent)
     return {
         step: [snapshots[sentence] for sentence in sorted(snapshots)]
         for step, snapshots in by_step.items()
@@ -113,10 +133,24 @@ def _snapshots(folder: RunFolder, problems: list[str]) -> dict[int, list[Snapsho
     }
 
 
+def _extent(snapshots: Mapping[int, Snapshot]) -> tuple[int, int]:
+    """How many sentences there are, and how many patterns of them."""
+    return len(snapshots), sum(len(snapshot.patterns) for snapshot in snapshots.values())
+
+
 def _alike(one: Snapshot, other: Snapshot) -> bool:
-    """Whether two snapshots are of the same sentence and the same heads."""
-    shapes = [{place: item.patterns[place].weights.shape for place in item.patterns} for item in (one, other)]
-    return one.patterns.labels == other.patterns.labels and shapes[0] == shapes[1]
+    """Whether two snapshots are of the same sentence and, where both have patterns, of the same heads."""
+    mine, others = one.patterns, other.patterns
+    return (
+        mine.labels == others.labels
+        and {*mine, *mine.missing} == {*others, *others.missing}
+        and all(mine[place].weights.shape == others[place].weights.shape for place in mine.keys() & others.keys())
+    )
+
+
+def _missing(snapshots: Sequence[Snapshot]) -> dict[tuple[str, int], str]:
+    """Why there is no pattern of a (site, layer), of one of the sentences at least."""
+    return {place: reason for snapshot in snapshots for place, reason in snapshot.patterns.missing.items()}
 
 
 def _sentences(steps: Sequence[int], by_step: Mapping[int, Sequence[Snapshot]]) -> list[PageSentence]:
@@ -125,7 +159,8 @@ def _sentences(steps: Sequence[int], by_step: Mapping[int, Sequence[Snapshot]]) 
     sentences: dict[str, PageSentence] = {}
     for over_time in zip(*(by_step[step] for step in steps), strict=True):
         last = over_time[-1]
-        patterns = {place: _over_time(over_time, place) for place in last.patterns}
+        places = sorted({place for snapshot in over_time for place in snapshot.patterns})
+        patterns = {place: _over_time(over_time, place) for place in places}
         # The page knows a sentence by its source.
         sentences.setdefault(
             last.patterns.source,
@@ -141,23 +176,19 @@ def _sentences(steps: Sequence[int], by_step: Mapping[int, Sequence[Snapshot]]) 
 
 
 def _over_time(snapshots: Sequence[Snapshot], place: tuple[str, int]) -> PagePattern:
-    patterns = [snapshot.patterns[place] for snapshot in snapshots]
-    weights = np.stack([pattern.weights.numpy() for pattern in patterns])
-    contributions = None
-    if any(pattern.contributions is not None for pattern in patterns):
-        # A run that went on with a newer version has none at its first steps.
-        contributions = np.stack(
-            [
-                np.full(weights.shape[1:], math.nan) if pattern.contributions is None else pattern.contributions.numpy()
-                for pattern in patterns
-            ]
-        )
-    return PagePattern(patterns[-1].kind, weights, contributions)
+    """At every step; what a run that went on with other code has at some steps only is NaN at the others."""
+    patterns = [snapshot.patterns.get(place) for snapshot in snapshots]
+    last = [pattern for pattern in patterns if pattern is not None][-1]
+    nothing = np.full(last.weights.shape, math.nan, dtype=np.float32)
+    weights = [nothing if pattern is None else pattern.weights.numpy() for pattern in patterns]
+    norms = [None if pattern is None else pattern.contributions for pattern in patterns]
+    if all(contributions is None for contributions in norms):
+        return PagePattern(last.kind, np.stack(weights))
+    contributions = [nothing if found is None else found.numpy() for found in norms]
+    return PagePattern(last.kind, np.stack(weights), np.stack(contributions))
 
 
-def _subtitle(
-    folder: RunFolder, manifest: Mapping[str, Any], best: int | None, steps: Sequence[int], remarks: Sequence[str]
-) -> str:
+def _subtitle(folder: RunFolder, manifest: Mapping[str, Any], best: int | None, remarks: Sequence[str]) -> str:
     settings = manifest["settings"]
     parts = [
         f"variant {settings['attention']['name']}",

@@ -1,16 +1,14 @@
-"""The tables of a run's report, out of its results, its heads and what ablating them does."""
+"""The tables of a run's report, out of its results and its heads; those of its ablation come after them."""
 
 from __future__ import annotations
 
-import csv
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from attnframe.patterns.page import PageTable
-from attnframe.runs.folder import RunFolder
+from attnframe.runs.ablation_tables import Ablation, ablation_tables
 from attnframe.runs.histories import Head
 
 _MEASURES = (
@@ -25,25 +23,28 @@ _MEASURES = (
     "aer_perfect",
 )
 _OF_PHENOMENA = ("exact_match", "aer", "aer_norms", "aer_diagonal", "aer_perfect")
-_MOST_ABLATED = 12
 
-_AER = (
-    "AER is the alignment error rate (0 is best) of one head of the cross-attention, chosen on validation: by its "
-    "weights, and as aer_norms by its contributions. aer_diagonal is that of the diagonal, aer_perfect the best that "
-    "one link for each target word can have."
-)
-
-
-@dataclass(frozen=True)
-class AblatedPart:
-    """A site, a layer of it or a head, counted from 0, and what the loss rises by without it (nats a target token)."""
-
-    what: str
-    site: str
-    layer: int | None
-    head: int | None
-    mode: str
-    loss_change: float
+_AERS = {
+    "aer": "AER is the alignment error rate (0 is best) of one head of the cross-attention, chosen on validation by "
+    "its weights.",
+    "aer_norms": "aer_norms is that of the head chosen by its contributions, read from these.",
+    "aer_mean_heads": "aer_mean_heads is that of the mean of all heads of one layer.",
+    "aer_diagonal": "aer_diagonal is that of the diagonal.",
+    "aer_perfect": "aer_perfect is the best that one link for each target word can have.",
+}
+_READINGS = {
+    "predicts": "predicts: a word is aligned by the decoder step that predicts it",
+    "next_step": "next_step: a word is aligned by the decoder step that reads it, one later",
+}
+_HEAD_COLUMNS = {
+    ("entropy",): "entropy in nats",
+    ("effective_support",): "effective_support in keys",
+    ("mean_distance",): "mean_distance in keys from the diagonal",
+    ("diagonality",): "diagonality is 1 on the diagonal and 0 as far from it as uniform attention",
+    ("entropy", "effective_support", "largest_weight"): "{} only of patterns that are probabilities",
+    ("value_rank",): "value_rank is the effective rank of a head's map from embeddings to what it adds to them",
+    ("aer", "aer_norms"): "{} by the head's better reading, on the validation set",
+}
 
 
 def best_step(results: Mapping[str, Any], history: Mapping[str, Mapping[int, float]]) -> int | None:
@@ -54,42 +55,15 @@ def best_step(results: Mapping[str, Any], history: Mapping[str, Mapping[int, flo
     return min(losses, key=lambda step: losses[step], default=None)
 
 
-def ablation_of(folder: RunFolder, problems: list[str]) -> list[AblatedPart]:
-    """The rows of ablation/ablation.csv, none where there is no such file; a damaged one is said in `problems`."""
-    file = folder.path / "ablation" / "ablation.csv"
-    try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            return [_ablated_part(row) for row in csv.DictReader(opened)]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
-        problems.append("ablation/ablation.csv is damaged")
-        return []
-
-
-def head_importance(ablation: Sequence[AblatedPart]) -> dict[Head, float]:
-    """By head what the loss rises by (nats a target token) when it is zeroed."""
-    return {
-        (part.site, part.layer, part.head): part.loss_change
-        for part in ablation
-        if part.mode == "zero" and part.layer is not None and part.head is not None
-    }
-
-
 def report_tables(
     results: Mapping[str, Any],
     heads: Mapping[Head, Mapping[str, Mapping[int, float]]],
-    ablation: Sequence[AblatedPart],
+    ablation: Ablation | None,
     best: int | None,
 ) -> list[PageTable]:
     """Those that there is anything to put into. On the page layers and heads count from 1."""
-    tables = [_scores(results), _phenomena(results), _heads(heads, best), _ablation(ablation)]
-    return [table for table in tables if table is not None]
-
-
-def _ablated_part(row: Mapping[str, str]) -> AblatedPart:
-    layer, head = (int(row[name]) if row[name] else None for name in ("layer", "head"))
-    return AblatedPart(row["what"], row["site"], layer, head, row["mode"], float(row["loss_change"]))
+    tables = [_scores(results), _phenomena(results), _heads(heads, best)]
+    return [*(table for table in tables if table is not None), *ablation_tables(ablation)]
 
 
 def _scores(results: Mapping[str, Any]) -> PageTable | None:
@@ -106,18 +80,24 @@ def _scores(results: Mapping[str, Any]) -> PageTable | None:
     ]
     caption = "Of the best state, on every test set; loss in nats per target token."
     if "aer" in columns:
-        caption = f"{caption} {_AER}{_chosen(results)}"
+        explained = [sentence for name, sentence in _AERS.items() if name in columns]
+        caption = f"{' '.join([caption, *explained])}{_chosen(results)}"
     return PageTable("Scores", ["set", *columns], rows, caption)
 
 
 def _chosen(results: Mapping[str, Any]) -> str:
-    """Which heads the AERs are read from."""
-    told = []
-    for name in ("aer", "aer_norms"):
+    """Which heads the AERs are read from, and what their readings mean."""
+    told, readings = [], []
+    for name in ("aer", "aer_norms", "aer_mean_heads"):
         layer, head, reading = (results.get(f"test/{name}/{key}") for key in ("layer", "head", "reading"))
-        if isinstance(layer, int) and isinstance(head, int):
-            told.append(f"{name} is that of layer {layer + 1}, head {head + 1} ({reading})")
-    return f" Here {', '.join(told)}." if told else ""
+        if isinstance(layer, int):
+            which = f"layer {layer + 1}, head {head + 1}" if isinstance(head, int) else f"layer {layer + 1}"
+            told.append(f"{name} is that of {which} ({reading})")
+            readings.append(reading)
+    if not told:
+        return ""
+    meanings = [meaning for name, meaning in _READINGS.items() if name in readings]
+    return f" Here {', '.join(told)}; {'; '.join(meanings)}."
 
 
 def _phenomena(results: Mapping[str, Any]) -> PageTable | None:
@@ -138,35 +118,20 @@ def _heads(heads: Mapping[Head, Mapping[str, Mapping[int, float]]], best: int | 
         [site, layer + 1, head + 1, *(_cell(columns.get(name, {}).get(best)) for name in names)]
         for (site, layer, head), columns in heads.items()
     ]
-    caption = (
-        f"At the best state, step {best}. Entropy in nats, effective support and distance in keys; value_rank is the "
-        "effective rank of a head's map from embeddings to what it adds to them; aer and aer_norms are those of the "
-        "head's better reading, on the validation set."
+    explained = []
+    for columns_meant, words in _HEAD_COLUMNS.items():
+        if there := [name for name in columns_meant if name in names]:
+            explained.append(words.format(", ".join(there)))
+    return PageTable(
+        "Heads",
+        ["site", "layer", "head", *names],
+        rows,
+        f"{'; '.join([f'At the best state, step {best}', *explained])}.",
     )
-    return PageTable("Heads", ["site", "layer", "head", *names], rows, caption)
-
-
-def _ablation(ablation: Sequence[AblatedPart]) -> PageTable | None:
-    if not ablation:
-        return None
-    ranked = sorted(ablation, key=lambda part: (math.isnan(part.loss_change), -part.loss_change))
-    rows = [
-        [
-            part.what,
-            part.site,
-            None if part.layer is None else part.layer + 1,
-            None if part.head is None else part.head + 1,
-            part.mode,
-            part.loss_change,
-        ]
-        for part in ranked[:_MOST_ABLATED]
-    ]
-    caption = (
-        "What the loss rises by (nats per target token) when a part gives nothing (zero) or attends to every key alike "
-        f"(uniform): the {len(rows)} of {len(ablation)} parts that matter most; ablation/ablation.csv has them all."
-    )
-    return PageTable("Ablation", ["what", "site", "layer", "head", "mode", "loss_change"], rows, caption)
 
 
 def _cell(value: Any) -> str | float | int | None:
+    """What results and tables hold; NaN says that there is no number."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
     return value if isinstance(value, str | float | int) else None

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 import torch
 
+from attnframe.attention import undisturbed
 from attnframe.data.batching import Batch, Example, collate
 from attnframe.data.tokenizer import BOS, EOS, SPECIAL_TOKENS, Tokenizer, seen_words
 from attnframe.model import SITES, Seq2Seq
 from attnframe.patterns import Pattern, Patterns, record_patterns
 from attnframe.patterns.words import word_patterns
-from attnframe.runs.building import in_evaluation_mode
 
 
 @dataclass(frozen=True)
 class SentencePatterns(Mapping[tuple[str, int], Pattern]):
     """Patterns by (site, layer); weights and contributions of each are [heads, query, key], rows and columns words.
+
+    `missing` says by (site, layer) why a module has no pattern (`patterns.Patterns.missing`).
 
     `labels` holds by site the (query labels, key labels): what the encoder reads, what the decoder reads, and for the
     rows of `cross` what the decoder says there, as `patterns.words.word_patterns` groups its steps. It also says what
@@ -40,6 +42,11 @@ class SentencePatterns(Mapping[tuple[str, int], Pattern]):
     def __len__(self) -> int:
         return len(self.patterns)
 
+    @property
+    def missing(self) -> Mapping[tuple[str, int], str]:
+        """Why there is no pattern of a module, by (site, layer)."""
+        return self.patterns.missing
+
 
 def sentence_patterns(model: Seq2Seq, src: Tokenizer, tgt: Tokenizer, source: str, target: str) -> SentencePatterns:
     """What every head of `model`, as it is now, attends to while it reads `source` and is told `target`."""
@@ -54,7 +61,7 @@ def patterns_of_pairs(
     examples = [Example(i, src.encode(source), tgt.encode(target)) for i, (source, target) in enumerate(pairs)]
     batch = collate(examples).to(next(model.parameters()).device)
     padded = not bool(batch.src_keep.all())
-    with in_evaluation_mode(model), record_patterns(model, sites=SITES, contributions=True) as recorded:
+    with undisturbed(model), record_patterns(model, sites=SITES, contributions=True) as recorded:
         model(batch.src, batch.src_keep if padded else None, batch.tgt_in)
     return [
         SentencePatterns(
@@ -77,6 +84,8 @@ def _row(recorded: Patterns, batch: Batch, row: int) -> Patterns:
         part = slice(row, row + 1), slice(None), slice(queries), slice(keys)
         norms = pattern.contributions
         of_row.add((site, layer), Pattern(pattern.weights[part], pattern.kind, None if norms is None else norms[part]))
+    for place, reason in recorded.missing.items():
+        of_row.leave_out(place, reason)
     return of_row
 
 

@@ -19,7 +19,7 @@ from attnframe.patterns import Pattern, Patterns
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.sentence_patterns import SentencePatterns
 
-_CONTRIBUTIONS, _KIND = "contributions", "kind"
+_CONTRIBUTIONS, _KIND, _MISSING = "contributions", "kind", "missing"
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ def write_snapshot(file: Path, snapshot: Snapshot) -> None:
     """Write `file`, in full or not at all.
 
     `cross/layer_0` holds the weights of a site and layer, [heads, query, key], `cross/layer_0/kind` their kind and
-    `cross/layer_0/contributions` the contributions where there are some; `cross/query_labels` and `cross/key_labels`
-    the words of rows and columns, `source` and `target` the sentences, `gold/sure` and `gold/possible` the gold links
-    where there are some, each a row (source word, target word). Everything is counted from 0.
+    `cross/layer_0/contributions` the contributions where there are some. In their place `cross/layer_0/missing` says
+    why there is no pattern. `cross/query_labels` and `cross/key_labels` are the words of rows and columns, `source` and
+    `target` the sentences, `gold/sure` and `gold/possible` the gold links where there are some, each a row (source
+    word, target word). Everything is counted from 0.
     """
     patterns, gold = snapshot.patterns, snapshot.alignment
     arrays = {"source": np.array(patterns.source), "target": np.array(patterns.target)}
@@ -61,6 +62,8 @@ def write_snapshot(file: Path, snapshot: Snapshot) -> None:
         arrays[f"{name}/{_KIND}"] = np.array(str(pattern.kind))
         if pattern.contributions is not None:
             arrays[f"{name}/{_CONTRIBUTIONS}"] = pattern.contributions.float().cpu().numpy()
+    for (site, layer), reason in patterns.missing.items():
+        arrays[f"{site}/layer_{layer}/{_MISSING}"] = np.array(reason)
     for site, (queries, keys) in patterns.labels.items():
         arrays[f"{site}/query_labels"] = np.array(queries)
         arrays[f"{site}/key_labels"] = np.array(keys)
@@ -92,6 +95,8 @@ def read_snapshot(file: Path) -> Snapshot:
                 if maps is not None and (maps.dim() != 4 or maps.shape[2:] != (len(queries), len(keys))):
                     raise ValueError(f"{place[0]} of shape {tuple(maps.shape)} does not fit its labels")
             patterns.add(place, pattern)
+        for place, reason in _missing(arrays):
+            patterns.leave_out(place, reason)
         source, target = (str(arrays[name]) if name in arrays else "" for name in ("source", "target"))
         if "source" not in arrays:
             source, target = (" ".join(words[:-1]) for words in reversed(labels["cross"]))
@@ -112,6 +117,13 @@ def _patterns(arrays: dict[str, NDArray[np.generic]]) -> Iterator[tuple[tuple[st
             norms = arrays.get(f"{name}/{_CONTRIBUTIONS}")
             contributions = None if norms is None else torch.from_numpy(norms)[None]
             yield (site, int(layer)), Pattern(torch.from_numpy(weights)[None], kind, contributions)
+
+
+def _missing(arrays: dict[str, NDArray[np.generic]]) -> Iterator[tuple[tuple[str, int], str]]:
+    for name, reason in arrays.items():
+        site, _, layer = name.removesuffix(f"/{_MISSING}").partition("/layer_")
+        if name.endswith(f"/{_MISSING}") and layer.isdecimal():
+            yield (site, int(layer)), str(reason)
 
 
 def _link_rows(links: frozenset[Link]) -> NDArray[np.int64]:

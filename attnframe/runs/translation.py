@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from attnframe.attention import undisturbed
 from attnframe.data.batching import Example, TokenBatchSampler, collate
 from attnframe.data.tokenizer import Tokenizer, unknown_words
 from attnframe.model import Seq2Seq
-from attnframe.runs.building import in_evaluation_mode
 from attnframe.runs.decoding import Decoding
 
 # Padded source tokens of a batch; as many target tokens are decoded beside them.
@@ -48,7 +48,7 @@ def translate(
 
     A sentence without a word has no candidates.
     """
-    with in_evaluation_mode(model):
+    with undisturbed(model):
         return _translate(model, src, tgt, sentences, decoding, n_best)
 
 

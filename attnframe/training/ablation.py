@@ -14,6 +14,7 @@ from attnframe.data.sources import corpus_of
 from attnframe.data.text_form import check_word_numbers
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model.parts import MODES, Part, Place, find_places, parts_of, without
+from attnframe.patterns import missing_sentences
 from attnframe.runs.loading import Run
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
 from attnframe.training.rescoring import results_of
@@ -63,6 +64,7 @@ def ablate(
     their values but not their choice of keys; `model.parts.without` says what stays. Translations are greedy. The AER
     is always read from the weights of one head, that which aligns best on validation in the untouched model. These are
     the weights that it has, whatever becomes of what it says: its AER changes where something before it is taken away.
+    There is none where that head has no pattern.
 
     `data` (None: the run's own) and `max_tokens` are as in `rescoring.rescore`. `set_name` is "val" (the default for
     the run's own data) or a test set ("test" for other data), of which the first `sentences` are scored. `advance` is
@@ -74,7 +76,7 @@ def ablate(
     set_name = set_name or ("val" if data is None else "test")
     pairs = _pairs(corpus, set_name, settings["name"])[:sentences]
     check_word_numbers(pairs, run.settings["data"]["normalization"])
-    batches = _batches(run, pairs, max_tokens or settings["eval_max_tokens"])
+    batches = _batches(run, pairs, settings["eval_max_tokens"] if max_tokens is None else max_tokens)
     first = batches[0]
     places = find_places(run.model, first.src[:1], first.src_keep[:1], first.tgt_in[:1])
     _say_what_has_no_heads(places, modes)
@@ -84,7 +86,9 @@ def ablate(
             f"{run.folder.path}: no attention in this model ever calls attend: only mode=zero can act on it"
         )
     base = _evaluated(run, pairs, batches)
-    choice = _choose(run, base, pairs, set_name)
+    for sentence in missing_sentences(base.missing_patterns):
+        _log.warning("%s", sentence)
+    choice = _choose(run, base, set_name)
     untouched = _measures(base, choice)
     if not math.isfinite(untouched["loss"]):
         raise UserError(
@@ -111,7 +115,7 @@ def ablate(
         "decoding": "greedy",
         "settings": {"data": dict(settings)},
         "data": {"name": corpus.name, "hash": corpus.hash()},
-        "aer": _read_from(choice),
+        "aer": _read_from(choice) if "aer" in untouched else None,
     }
     return AblationStudy(untouched, ablations, description)
 
@@ -151,16 +155,15 @@ def _evaluated(run: Run, pairs: Sequence[SentencePair], batches: Sequence[Batch]
     return evaluation
 
 
-def _choose(run: Run, base: Evaluation, pairs: Sequence[SentencePair], set_name: str) -> AlignmentChoice | None:
+def _choose(run: Run, base: Evaluation, set_name: str) -> AlignmentChoice | None:
     """The head to read alignments from: validation's where it is known, else the best on these very sentences."""
-    if all(pair.alignment is None for pair in pairs):
-        return None
-    if set_name == "val":
-        return base.choose()
+    best = base.choose()
+    if best is None or set_name == "val":
+        return best
     recorded = recorded_choice(results_of(run))
     if recorded is None:
         _log.warning("the run has chosen no head on validation: the AER is that of the best head on set=%s", set_name)
-        return base.choose()
+        return best
     return recorded
 
 

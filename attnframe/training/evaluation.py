@@ -54,6 +54,8 @@ class Evaluation:
         self._correct = 0
         self._hypotheses: dict[int, str] = {}
         self._alignment = AlignmentScore()
+        self.missing_patterns: dict[tuple[str, int], str] = {}
+        """Why the alignment of a (site, layer) is not known: `patterns.Patterns.missing`."""
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
@@ -65,7 +67,8 @@ class Evaluation:
         with recording if linked else contextlib.nullcontext(Patterns()) as patterns:
             logits = self._model(batch.src, batch.src_keep, batch.tgt_in)
         if linked:
-            self._alignment.add(list(patterns.values()), linked)
+            self._alignment.add({layer: pattern for (_, layer), pattern in patterns.items()}, linked)
+            self.missing_patterns |= patterns.missing
         _, nll = token_losses(logits, batch.tgt_out, label_smoothing=0.0)
         keep = batch.tgt_out != PAD
         tokens = int(keep.sum())
@@ -93,14 +96,14 @@ class Evaluation:
             for index in sorted(self._hypotheses)
         ]
 
-    def scores(self, choice: AlignmentChoice | None = None, *, split: bool = False) -> dict[str, float]:
+    def scores(self, choice: AlignmentChoice | None, *, split: bool = False) -> dict[str, float]:
         """`loss` (nats per target token, no smoothing), `token_accuracy`, text scores and, with gold links, alignment.
 
-        `choice` names the heads to read; without one those are read that are best on this very set. `aer`,
-        `alignment_precision`, `alignment_recall` and `aer_soft` are those of the head chosen by weights, `aer_norms`
-        that of the contributions of the head chosen by them. `split` adds exact match by length and by phenomenon,
-        AERs by phenomenon, and how many words of the sources and of the (first) references have a piece outside the
-        vocabulary.
+        `choice` names the heads to read; `aer`, `alignment_precision`, `alignment_recall` and `aer_soft` are those of
+        the head chosen by weights, `aer_norms` that of the contributions of the head chosen by them. Without one, and
+        where a chosen head has no pattern here (`missing_patterns`), there are no such scores. `split` adds exact match
+        by length and by phenomenon, AERs by phenomenon, and how many words of the sources and of the (first) references
+        have a piece outside the vocabulary.
         """
         translations = self.translations()
         pairs = [translation.pair for translation in translations]
@@ -110,10 +113,9 @@ class Evaluation:
             **text_scores(translations, lowercase=self._tgt.lowercase),
         }
         by_class = split_scores(translations) if split else {}
-        if self._alignment.counted:
-            choice = choice or self.choose()
+        if choice is not None and (rates := self._alignment_scores(choice)):
             references = [_Reference.of(pair, pair.alignment) for pair in pairs if pair.alignment is not None]
-            scores |= self._alignment_scores(choice) | _reference_rates(references)
+            scores |= rates | _reference_rates(references)
             for tag in self._alignment.tags if split else []:
                 rates = self._error_rates(choice, tag)
                 rates |= _reference_rates(reference for reference in references if tag in reference.tags)
@@ -124,9 +126,11 @@ class Evaluation:
             scores["unknown_tgt_words"] = sum(len(unknown_words(self._tgt, pair.target)) for pair in pairs)
         return scores
 
-    def choose(self) -> AlignmentChoice:
-        """The heads and the mean of heads with the lowest AER here."""
+    def choose(self) -> AlignmentChoice | None:
+        """The heads and the mean of heads with the lowest AER here; None without gold links or without patterns."""
         score = self._alignment
+        if not score.counted:
+            return None
         return AlignmentChoice(score.best(), score.best_mean_heads(), score.best_norms())
 
     def alignment_table(self) -> list[HeadAlignment]:
@@ -134,23 +138,26 @@ class Evaluation:
         return self._alignment.table()
 
     def _alignment_scores(self, choice: AlignmentChoice) -> dict[str, float]:
-        """All measures of the chosen heads, over all sentences."""
+        """All measures of the chosen heads that have patterns, over all sentences."""
         rows = {row.place: row for row in self._alignment.table()}
-        head, mean = rows[choice.head.place], rows[choice.mean_heads.place]
-        return {
-            **self._error_rates(choice),
-            "aer_mean_heads": mean.aer,
-            "aer_soft": head.aer_soft,
-            "alignment_precision": head.precision,
-            "alignment_recall": head.recall,
-        }
+        scores = self._error_rates(choice)
+        if (mean := rows.get(choice.mean_heads.place)) is not None:
+            scores["aer_mean_heads"] = mean.aer
+        if (head := rows.get(choice.head.place)) is not None:
+            scores["aer_soft"] = head.aer_soft
+            scores["alignment_precision"], scores["alignment_recall"] = head.precision, head.recall
+        return scores
 
     def _error_rates(self, choice: AlignmentChoice, tag: str | None = None) -> dict[str, float]:
         """AER of the chosen heads, by weights and by contributions: over all sentences, or over those with `tag`."""
         rows = {row.place: row for row in self._alignment.table(tag)}
-        rates = {"aer": rows[choice.head.place].aer}
-        by_norms = rows[choice.norms.place].aer_norms if choice.norms else None
-        return rates if by_norms is None else {**rates, "aer_norms": by_norms}
+        rates = {}
+        if (head := rows.get(choice.head.place)) is not None:
+            rates["aer"] = head.aer
+        norms = rows.get(choice.norms.place) if choice.norms else None
+        if norms is not None and norms.aer_norms is not None:
+            rates["aer_norms"] = norms.aer_norms
+        return rates
 
 
 @dataclass(frozen=True, slots=True)

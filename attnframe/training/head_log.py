@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 
-from attnframe.attention import Attention
+from attnframe.attention import Attention, undisturbed
 from attnframe.data.schema import SentencePair
 from attnframe.model import SITES, Seq2Seq
 from attnframe.patterns import record_patterns
@@ -19,7 +19,6 @@ from attnframe.patterns.head_alignment import HeadAlignment
 from attnframe.patterns.head_maps import value_maps
 from attnframe.patterns.spectrum import effective_rank, low_rank_spectrum
 from attnframe.patterns.statistics import HeadStatistics, head_statistics
-from attnframe.runs.building import in_evaluation_mode
 from attnframe.runs.folder import RunFolder
 from attnframe.training.data_module import TranslationData
 from attnframe.training.task import TranslationTask
@@ -55,9 +54,9 @@ class HeadLog(L.Callback):
     The columns of `patterns.statistics.HeadStatistics` are over the first `sentences` of the validation set (fewer
     where they are long), between pieces. `value_rank` is the effective rank of the map from an embedding to the ΔE that
     the head makes of it, W_V·W_O of multi-head attention; `aer` and `aer_norms` are the better reading's on the whole
-    set, by weights and by contributions. A cell is empty where there is no such number. Loggers get the means over a
-    site's heads of entropy (nats) and diagonality, as `patterns/cross/entropy`. `widths` are `AttentionFactory.widths`.
-    A run that goes on forgets the rows that its checkpoint has not seen.
+    set, by weights and by contributions. A cell is empty where there is no such number; a module without a pattern has
+    no rows. Loggers get the means over a site's heads of entropy (nats) and diagonality, as `patterns/cross/entropy`.
+    `widths` are `AttentionFactory.widths`. A run that goes on forgets the rows that its checkpoint has not seen.
     """
 
     def __init__(self, folder: RunFolder, widths: Callable[[str], tuple[int, int]], *, sentences: int) -> None:
@@ -106,7 +105,8 @@ def head_rows(
 ) -> list[dict[str, str | int | float | None]]:
     """Of each head of the model as it is now what `HeadLog` writes, but for the step."""
     pairs = task.data.corpus.sets["val"][:sentences]
-    table = recorded_statistics(task.model, task.data, pairs) if pairs else []
+    table, missing = recorded_statistics(task.model, task.data, pairs) if pairs else ([], {})
+    task.missing_patterns |= missing
     ranks = value_ranks(task.model, widths)
     aligned = _error_rates(task.val_evaluation.alignment_table() if task.val_evaluation else [])
     rows = []
@@ -119,21 +119,26 @@ def head_rows(
 
 
 @torch.no_grad()
-def recorded_statistics(model: Seq2Seq, data: TranslationData, pairs: Sequence[SentencePair]) -> list[HeadStatistics]:
-    """`head_statistics` over as many of the first pairs as may be recorded at once, in one forward."""
+def recorded_statistics(
+    model: Seq2Seq, data: TranslationData, pairs: Sequence[SentencePair]
+) -> tuple[list[HeadStatistics], Mapping[tuple[str, int], str]]:
+    """`head_statistics` over as many of the first pairs as may be recorded at once, in one forward.
+
+    Beside them why a (site, layer) has no pattern, and so no heads in the table (`patterns.Patterns.missing`).
+    """
     examples = data.encode(pairs)
     # One more for BOS or EOS.
     longest = itertools.accumulate((1 + max(len(e.src_ids), len(e.tgt_ids)) for e in examples), max)
     fitting = sum(count * length**2 <= _MOST_CELLS for count, length in enumerate(longest, start=1))
     batch = data.batch(pairs[: max(1, fitting)]).to(next(model.parameters()).device)
-    with in_evaluation_mode(model), record_patterns(model, sites=SITES, max_bytes=None) as patterns:
+    with undisturbed(model), record_patterns(model, sites=SITES, max_bytes=None) as patterns:
         model(batch.src, batch.src_keep, batch.tgt_in)
     keep = {
         "encoder_self": (batch.src_keep, batch.src_keep),
         "decoder_self": (batch.tgt_keep, batch.tgt_keep),
         "cross": (batch.tgt_keep, batch.src_keep),
     }
-    return head_statistics(patterns, keep)
+    return head_statistics(patterns, keep), patterns.missing
 
 
 def value_ranks(model: Seq2Seq, widths: Callable[[str], tuple[int, int]]) -> dict[_Head, float]:

@@ -16,6 +16,7 @@ from attnframe.data.sources import corpus_of
 from attnframe.data.splitting import source_key
 from attnframe.data.text_form import check_word_numbers
 from attnframe.errors import UserError
+from attnframe.patterns import missing_sentences
 from attnframe.runs.decoding import GREEDY, Decoding
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.loading import Run
@@ -47,7 +48,7 @@ def rescore(
     for pairs in corpus.sets.values():
         check_word_numbers(pairs, run.settings["data"]["normalization"])
     seen = _seen_in_training(run, corpus)
-    budget = max_tokens or settings["eval_max_tokens"]
+    budget = settings["eval_max_tokens"] if max_tokens is None else max_tokens
     evaluations = {
         # As in training, validations are greedy whatever the search: `val/bleu` means one thing.
         name: _evaluate(run, corpus, name, budget, GREEDY if name == "val" else decoding, advance)
@@ -57,6 +58,11 @@ def rescore(
     validation = evaluations.pop("val", None)
     trained = results_of(run)
     choice = _choose(validation, evaluations["test"], recorded_choice(trained), corpus)
+    missing: dict[tuple[str, int], str] = {}
+    for evaluation in (*evaluations.values(), *([validation] if validation else [])):
+        missing |= evaluation.missing_patterns
+    for sentence in missing_sentences(missing):
+        _log.warning("%s", sentence)
     results: dict[str, Any] = {}
     if validation is not None:
         results |= {f"val/{key}": value for key, value in validation.scores(choice).items()}
@@ -137,10 +143,12 @@ def _choose(
         return None
     if validation is not None:
         return validation.choose()
-    if recorded is None:
+    if recorded is not None:
+        return recorded
+    best = test.choose()
+    if best is not None:
         _log.warning("without a validation set the AER is that of the head that is best on the test set itself")
-        return test.choose()
-    return recorded
+    return best
 
 
 def results_of(run: Run) -> dict[str, Any]:

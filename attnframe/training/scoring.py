@@ -68,7 +68,7 @@ def _chosen_heads(choice: AlignmentChoice | None) -> dict[str, Any]:
 
 
 def recorded_choice(results: Mapping[str, Any]) -> AlignmentChoice | None:
-    """The heads that a run's results were read from; None where it had no gold alignments to choose by.
+    """The heads that a run's results were read from; None where it had no gold alignments or patterns to choose by.
 
     Results that tell of no contributions, as those of runs that measured none, leave `norms` open.
     """
@@ -79,7 +79,8 @@ def recorded_choice(results: Mapping[str, Any]) -> AlignmentChoice | None:
 
 
 def _recorded_head(results: Mapping[str, Any], key: str) -> HeadScore | None:
-    if f"{key}/layer" not in results:
+    # A head that is chosen may have no patterns of the test set, and so no AER there.
+    if not {key, f"{key}/layer"} <= results.keys():
         return None
     reading = Reading(results[f"{key}/reading"])
     return HeadScore(results[f"{key}/layer"], results.get(f"{key}/head"), reading, results[key])

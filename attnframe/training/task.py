@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +15,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from attnframe.data.batching import Batch
 from attnframe.model import Seq2Seq
+from attnframe.patterns import missing_sentences
 from attnframe.runs.decoding import GREEDY, Decoding
 from attnframe.training.data_module import TranslationData
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
 from attnframe.training.optimization import make_optimizer, make_schedule, token_losses
+
+_log = logging.getLogger(__name__)
 
 
 class TranslationTask(L.LightningModule):
@@ -25,8 +29,9 @@ class TranslationTask(L.LightningModule):
 
     Translations are greedy in validations; in tests they are searched for by `decoding`.
 
-    After a validation `val_scores` holds its scores and `alignment_choice` the heads that align best; after a test
-    `test_evaluations` holds one evaluation for each test set.
+    After a validation `val_scores` holds its scores and `alignment_choice` the heads that align best, if any has a
+    pattern; after a test `test_evaluations` holds one evaluation for each test set. `missing_patterns` gathers why a
+    (site, layer) has none (`patterns.Patterns.missing`) from whoever records; the log says it once.
     """
 
     def __init__(
@@ -49,6 +54,8 @@ class TranslationTask(L.LightningModule):
         self.val_evaluation: Evaluation | None = None
         self.test_evaluations: list[Evaluation] = []
         self.alignment_choice: AlignmentChoice | None = None
+        self.missing_patterns: dict[tuple[str, int], str] = {}
+        self._told_missing: set[tuple[str, int]] = set()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         logits = self.model(batch.src, batch.src_keep, batch.tgt_in)
@@ -96,18 +103,33 @@ class TranslationTask(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         assert self.val_evaluation is not None
-        if self.data.corpus.has_alignments:
-            self.alignment_choice = self.val_evaluation.choose()
+        self.missing_patterns |= self.val_evaluation.missing_patterns
+        self.alignment_choice = self.val_evaluation.choose()
         scores = self.val_evaluation.scores(self.alignment_choice)
         self.val_scores = {f"val/{name}": value for name, value in scores.items()}
         # For callbacks that monitor a score; what is logged, and where, is the metrics log's business.
         self.log_dict(self.val_scores, logger=False)
+
+    def on_validation_end(self) -> None:
+        # Here the callbacks have recorded what they record.
+        self._tell_missing_patterns()
 
     def on_test_epoch_start(self) -> None:
         self.test_evaluations = [self._evaluation(name, self._decoding) for name in self.data.corpus.test_sets]
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.test_evaluations[dataloader_idx].add(batch)
+
+    def on_test_end(self) -> None:
+        for evaluation in self.test_evaluations:
+            self.missing_patterns |= evaluation.missing_patterns
+        self._tell_missing_patterns()
+
+    def _tell_missing_patterns(self) -> None:
+        new = {place: self.missing_patterns[place] for place in self.missing_patterns.keys() - self._told_missing}
+        for sentence in missing_sentences(new):
+            _log.warning("%s; it is trained and scored all the same", sentence)
+        self._told_missing |= new.keys()
 
     def _evaluation(self, name: str, decoding: Decoding) -> Evaluation:
         data = self.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import pty
@@ -22,10 +23,11 @@ from command_fixtures import home  # noqa: F401
 from command_line import CONSOLE_SCRIPT, PreparedCommand, environment
 from explained_runs import made_run, register_odd, with_attention
 from tiny_run import surroundings
+from unsaid_runs import MEAN_POOL, unsaid_run
 
-from attnframe import UserError, load_run
+from attnframe import UserError, load_run, registry
 from attnframe.cli import explanation_text
-from attnframe.cli.explain import main
+from attnframe.cli.explain import _chosen, main
 from attnframe.cli.explanation_figure import draw as draw_figure
 from attnframe.cli.explanation_json import as_json
 from attnframe.data.tokenizer import BOS, EOS
@@ -278,10 +280,29 @@ def test_a_figure_shows_the_heads_that_were_asked_for(
     assert (done.status, done.stdout, done.stderr) == (0, "heads.svg\n", "")
     text = (tmp_path / "heads.svg").read_text(encoding="utf-8")
     assert re.findall(r"layer \d, head \d", re.sub(r"<!--.*?-->", "", text)) == panels
-    assert ("‖P·V·W_O‖" in text) == ("--contributions" in arguments)
     words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
-    assert "The weights are of kind probability: each row sums to 1" in words
+    is_of_weights = "--contributions" not in arguments
+    assert ("The weights are of kind probability: each row sums to 1" in words) == is_of_weights
+    assert words.count("‖P_ij·V_j·W_O‖") == (0 if is_of_weights else 2), "in the note and at the bar"
     assert [path.name for path in tmp_path.iterdir()] == ["heads.svg"]
+
+
+@pytest.mark.parametrize("contributions", [[], ["--contributions"]])
+def test_a_figure_without_its_note(
+    draw: PreparedCommand, folder: Path, tmp_path: Path, contributions: list[str]
+) -> None:
+    for name, flags in (("with.svg", []), ("without.svg", ["--no-note"])):
+        done = draw("explain", str(folder), SENTENCE, "--figure", name, *flags, *contributions, cwd=tmp_path)
+        assert (done.status, done.stdout) == (0, f"{name}\n")
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert ("Rows attend to columns." in text) == (not flags)
+        assert "layer 1, head 1" in text
+
+
+def test_json_may_be_asked_for_all(command: PreparedCommand, folder: Path) -> None:
+    every = command("explain", str(folder), SENTENCE, "--json", "--layer", "all", "--head=all", cwd=folder)
+    assert every.status == 0
+    assert every.stdout == command("explain", str(folder), SENTENCE, "--json", cwd=folder).stdout
 
 
 def test_a_figure_and_json_go_together(draw: PreparedCommand, folder: Path, tmp_path: Path) -> None:
@@ -316,6 +337,89 @@ def test_what_there_is_not_is_said(run: Run, tmp_path: Path) -> None:
         draw_figure(own.explain(SENTENCE), "cross", [0], [0], tmp_path / "a.svg", contributions=True)
 
 
+def asked(path: Path, here: Path, *arguments: str) -> int:
+    """`main` in this process, where the variants without patterns are registered."""
+    with surroundings(here):
+        return main([str(path), SENTENCE, "--target", "la femme.", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "says"),
+    [
+        ("everywhere", [], f"no patterns at encoder_self layer 1: {MEAN_POOL}; --json gives what else there is"),
+        (
+            "everywhere",
+            ["--site", "cross", "--layer", "all", "--figure", "a.png"],
+            f"no patterns at cross layers 1 and 2: {MEAN_POOL}; --json gives what else there is",
+        ),
+        (
+            "first_cross_layer",
+            ["--site", "cross"],
+            f"no patterns at cross layer 1: {MEAN_POOL}; there are patterns at cross layer 2, decoder_self layers 1 "
+            f"and 2, encoder_self layers 1 and 2, and --json gives what else there is",
+        ),
+        ("first_cross_layer", ["--site", "cross", "--figure", "a.png", "--json"], "no patterns at cross layer 1: "),
+    ],
+)
+def test_without_a_pattern_it_is_one_sentence(
+    kind: str, arguments: list[str], says: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = unsaid_run(tmp_path_factory, kind)
+    with pytest.raises(UserError) as caught:
+        asked(path, tmp_path / "here", *arguments)
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_a_pattern_is_shown_beside_what_has_none(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = unsaid_run(tmp_path_factory, "first_cross_layer")
+    capsys.readouterr()
+    assert asked(path, tmp_path / "here", "--site", "cross", "--layer", "2") == 0
+    printed = blocks(capsys.readouterr().out)
+    assert dict(printed[0])["layer"] == "2 of 2"
+    assert {row[0] for row in printed[-1][2:]} == {"1", "2"}, "neighbours are known of both layers"
+    assert asked(path, tmp_path / "here", "--site", "cross", "--layer=all", "--head=all", "--figure", "a.svg") == 0
+    done = capsys.readouterr()
+    assert (done.out, done.err) == ("a.svg\n", f"no patterns at cross layer 1: {MEAN_POOL}\n")
+    drawn = re.sub(r"<!--.*?-->", "", (tmp_path / "a.svg").read_text(encoding="utf-8"))
+    assert re.findall(r"layer \d, head \d", drawn) == ["layer 2, head 1", "layer 2, head 2"]
+    assert "The weights are of kind probability" in " ".join(re.sub(r"<[^>]+>", " ", drawn).split())
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("everywhere", 6), ("first_cross_layer", 1)])
+def test_json_has_null_and_the_reason_where_there_is_no_pattern(
+    kind: str,
+    missing: int,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = unsaid_run(tmp_path_factory, kind)
+    capsys.readouterr()
+    assert asked(path, tmp_path / "here", "--json", "--site", "cross") == 0
+    done = capsys.readouterr()
+    assert done.err == ""
+    found = json.loads(done.out)
+    schema = json.loads(SCHEMA.read_text("utf-8"))
+    jsonschema.validate(found, schema, cls=jsonschema.Draft202012Validator)
+    without = [part for part in found["attention"] if part["no_pattern_because"] is not None]
+    assert len(without) == missing
+    for part in without:
+        assert (part["variant"], part["no_pattern_because"], part["no_heads_because"]) == (
+            "mean_pool",
+            *[MEAN_POOL] * 2,
+        )
+        assert (part["kind"], part["heads"], part["calls"], part["backend"]) == (None, None, [], "own")
+        assert all(row["delta_norm"] > 0 for row in part["query_tokens"])
+    for part in found["attention"]:
+        if part not in without:
+            assert part["kind"] == "probability"
+            assert len(part["heads"]) == 2
+
+
 def test_each_call_of_attend_has_its_shapes(run: Run, tmp_path: Path) -> None:
     register_odd()
     both = with_attention(run, "difference")
@@ -331,7 +435,35 @@ def test_each_call_of_attend_has_its_shapes(run: Run, tmp_path: Path) -> None:
     draw_figure(both.explain(SENTENCE), "cross", [0, 1], [0, 1], tmp_path / "a.svg", contributions=False)
     drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "The weights are of kind signed: weights may be negative." in drawn
-    assert "0 or less" in drawn
+    texts = re.findall(r">([^<>]+)</text>", drawn)
+    assert [text for text in texts if f"-{text}" in texts], "the bar has two sides"
+
+
+def test_options_that_are_not_the_default_are_named(run: Run) -> None:
+    plain = with_attention(run, "low_rank_v").explain(SENTENCE)
+    assert all(part.options == {} for part in plain.values())
+    assert "options" not in dict(explanation_text.blocks(plain, "cross", 0, 0)[0].rows)
+    full = with_attention(run, "low_rank_v", options={"full_rank": True, "rank": None}).explain(SENTENCE)
+    rows = [row[:2] for row in explanation_text.blocks(full, "cross", 0, 0)[0].rows]
+    assert rows[rows.index(("variant", "low_rank_v")) + 1] == ("options", "full_rank=true")
+    assert as_json(run, full)["attention"][0]["options"] == {"full_rank": True}
+
+
+@pytest.mark.parametrize("name", list(registry.variants()))
+def test_a_formula_is_printed_without_markup(run: Run, name: str) -> None:
+    part = next(iter(run.explain("the dog").values()))
+    formula = explanation_text._formula(dataclasses.replace(part, formula=registry.variants()[name].summary), 0)
+    assert "`" not in formula.title
+
+
+def test_shades_of_signed_weights_have_two_sides(run: Run) -> None:
+    register_odd()
+    explanation = with_attention(run, "difference").explain(SENTENCE)
+    weights = explanation["cross", 0].weights
+    assert weights is not None
+    grid = explanation_text.blocks(explanation, "cross", 0, 0)[2]
+    assert np.array(grid.shades) == pytest.approx(weights[0].numpy() / max(1.0, weights[0].abs().max()), abs=1e-6)
+    assert np.array(grid.shades).min() < 0
 
 
 def test_grids_are_between_words_and_the_rest_between_pieces(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -384,19 +516,29 @@ def test_after_two_dashes_comes_a_sentence(command: PreparedCommand, folder: Pat
         (["RUN", "\udcff abc"], "the sentence is not UTF-8"),
         (["RUN", "hello", "--target", "\udcff abc"], "--target is not UTF-8"),
         (["RUN", "hello", "--site", "crosss"], "--site crosss: did you mean 'cross'? (known: cross, decoder_self, enc"),
-        (["RUN", "hello", "--layer", "3"], "--layer 3: encoder_self has the layers 1 to 2"),
-        (["RUN", "hello", "--layer", "0"], "--layer 0: encoder_self has the layers 1 to 2"),
-        (["RUN", "hello", "--head", "9"], "--head 9: at encoder_self layer 1 has the heads 1 to 2"),
-        (["RUN", "hello", "--head", "one", "--site=cross"], "--head one: at cross layer 1 has the heads 1 to 2"),
-        (["RUN", "hello", "--head", "²"], "--head ²: at encoder_self layer 1 has the heads 1 to 2"),
-        (["RUN", "hello", "--head", "9", "--figure", "a.png"], "has the heads 1 to 2, or all"),
+        (["the big red dog"], "which run? There is no folder 'the big red dog': give run=outputs/<name>/<time>"),
+        (["x y " * 2000], "which run? There is no folder 'x y x y"),
+        (["nowhere"], "which run? There is no folder 'nowhere': give run=outputs/<name>/<time>"),
+        (["nowhere", "hello"], "run=nowhere: there is no such folder"),
+        (["RUN", "hello", "--layer", "3"], "--layer: encoder_self has layers 1 to 2, not 3"),
+        (["RUN", "hello", "--layer", "0"], "--layer: encoder_self has layers 1 to 2, not 0"),
+        (["RUN", "hello", "--layer", ""], "--layer: encoder_self has layers 1 to 2, not ''"),
+        (["RUN", "hello", "--layer", "9" * 5000], "--layer: encoder_self has layers 1 to 2, not '99999"),
+        (["RUN", "hello", "--head", "99"], "--head: encoder_self, layer 1 has heads 1 to 2, not 99"),
+        (["RUN", "hello", "--head", "one", "--site=cross"], "--head: cross, layer 1 has heads 1 to 2, not 'one'"),
+        (["RUN", "hello", "--head", "²"], "--head: encoder_self, layer 1 has heads 1 to 2, not '²'"),
+        (["RUN", "hello", "--head", "9", "--figure", "a.png"], "has heads 1 to 2, or all, not 9"),
         (
             ["RUN", "hello", "--head", "9", "--layer", "all", "--figure", "a.png"],
-            "--head 9: the layers of encoder_self have the heads 1 to 2, or all",
+            "--head: layers of encoder_self have heads 1 to 2, or all, not 9",
         ),
         (["RUN", "hello", "--head", "all"], "--head all: all of them are in a figure only: add --figure FILE, or take"),
         (["RUN", "hello", "--contributions"], "--contributions: this chooses what a figure shows: add --figure FILE"),
-        (["RUN", "hello", "--neighbours", "0"], "--neighbours 0: '0' is no whole number from 1 on"),
+        (["RUN", "hello", "--neighbours", "0"], "--neighbours: '0' is no whole number from 1 to 1,000,000"),
+        (["RUN", "hello", "--neighbours", "9" * 5000], "…' is no whole number from 1 to 1,000,000"),
+        (["RUN", "hello", "--json=1"], "--json=1: --json takes no value"),
+        (["RUN", "hello", "--no-note"], "--no-note: this leaves something out of a figure: add --figure FILE"),
+        (["RUN", "hello", "--figure", ""], "--figure needs its FILE: --figure FILE"),
         (["RUN", "hello", "--figur", "a.png"], "--figur: there is no such flag; did you mean '--figure'?"),
         (["RUN", "hello", "--figure", "a.gif"], "--figure a.gif: its end says the format, known: pdf, png, svg"),
         (["RUN", "hello", "--figure", "nowhere/a.png"], "--figure nowhere/a.png: there is no folder nowhere"),
@@ -411,8 +553,16 @@ def test_what_cannot_be_is_one_sentence(folder: Path, tmp_path: Path, arguments:
         main([str(folder) if item == "RUN" else item for item in arguments])
     sentence = str(caught.value)
     assert "\n" not in sentence
+    assert len(sentence) < 500
     assert says.replace("RUN", str(folder)) in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_head_is_one_head(run: Run) -> None:
+    explanation = with_attention(run, "self").explain(SENTENCE)
+    with pytest.raises(UserError, match=r"^--head: cross, layer 2 has one head, not 2$"):
+        _chosen(explanation, {"--site": "cross", "--layer": "2", "--head": "2"})
+    assert _chosen(explanation, {"--head": "0001"}) == ("encoder_self", [0], [0])
 
 
 def test_a_refusal_leaves_with_2(command: PreparedCommand, folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import webbrowser
@@ -150,7 +152,18 @@ def test_what_could_not_be_shown_is_said(runs: Path, capsys: pytest.CaptureFixtu
         (["one", "--output"], "--output needs its FILE"),
         (["one", "checkpoint=last"], "checkpoint=last: view takes folders and flags, no settings"),
         (["one", "--output", "nowhere/page.html"], r"nowhere/page\.html cannot be written: No such file or directory$"),
-        (["one", "--output", "other=1"], "other=1 cannot be written: Is a directory$"),
+        (
+            ["one", "--output", "other=1"],
+            "--output other=1: this is a folder; name a file, such as other=1/report.html$",
+        ),
+        (["one", "--output", "."], r"--output \.: this is a folder; name a file, such as report\.html$"),
+        (["one", "--output", ""], "--output needs its FILE: --output FILE$"),
+        (["one", "--output="], "--output needs its FILE: --output FILE$"),
+        (
+            ["one", "--output", "one/results.json"],
+            "--output one/results.json: one/results.json is there already and ends",
+        ),
+        (["one", "--output", "x" * 300], "cannot be written: File name too long$"),
     ],
 )
 def test_what_is_refused(arguments: list[str], sentence: str, runs: Path, browser: Browser) -> None:
@@ -193,3 +206,49 @@ def test_it_is_a_command_that_loads_neither_lightning_nor_wandb_nor_hydra(finish
     assert done.stdout.splitlines() == ["page.html", ""]
     assert done.stderr == ""
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_device_and_a_pipe_are_written_into(runs: Path, browser: Browser, capsys: pytest.CaptureFixture[str]) -> None:
+    assert view.main(["one", "--output", os.devnull]) == 0
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+    assert (capsys.readouterr().out, browser.opened) == ("", [])
+    os.mkfifo(runs / "pipe")
+    with subprocess.Popen(["cat", "pipe"], cwd=runs, stdout=subprocess.PIPE) as reader:
+        assert view.main(["one", "--output", "pipe"]) == 0
+        assert reader.stdout is not None
+        assert reader.stdout.read().decode("ascii") == page_html([read_report(RunFolder(runs / "one")).run])
+    assert stat.S_ISFIFO((runs / "pipe").stat().st_mode)
+
+
+def test_a_link_stays_and_what_it_points_to_is_written(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "pages").mkdir()
+    (runs / "pages" / "real.HTM").write_text("old", encoding="utf-8")
+    (runs / "latest").symlink_to("pages/real.HTM")
+    assert view.main(["one", "--no-open", "--output", "latest"]) == 0
+    assert (runs / "latest").is_symlink()
+    assert (runs / "pages" / "real.HTM").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert capsys.readouterr().out == "latest\n"
+    assert [file.name for file in (runs / "pages").iterdir()] == ["real.HTM"]
+    (runs / "notes.txt").write_text("mine", encoding="utf-8")
+    (runs / "page.html").symlink_to("notes.txt")
+    with pytest.raises(UserError, match=r"--output page\.html: notes\.txt is there already"):
+        view.main(["one", "--no-open", "--output", "page.html"])
+    assert (runs / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_folders_of_the_same_name_are_told_apart_by_those_above(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+
+    def spied(pages: list[object]) -> str:
+        shown.extend(page.name for page in pages)  # type: ignore[attr-defined]
+        return ""
+
+    monkeypatch.setattr("attnframe.patterns.page.page_html", spied)
+    for sweep in ("first/time", "second/time"):
+        (runs / sweep).mkdir(parents=True)
+        shutil.copytree(runs / "one", runs / sweep / "0_same")
+    assert view.main(["first/time/0_same", "second/time/0_same", "--no-open"]) == 0
+    assert shown == ["debug, first/time/0_same", "debug, second/time/0_same"]
+    assert capsys.readouterr().out == "first/time/0_same/report_with_second_time_0_same.html\n"

@@ -125,6 +125,25 @@ def test_two_attends_add_up_before_the_norm_is_taken(device: torch.device) -> No
     assert_close(together, whole.norm(dim=-1).detach(), rtol=0, atol=1e-9)
 
 
+def test_parts_that_nearly_cancel(device: torch.device) -> None:
+    register_attention("difference")(Difference)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        module = build_attention("difference", d_model=D_MODEL, num_heads=HEADS, share=1 - 1e-4).to(device)
+        with torch.no_grad():
+            for proj in (module.key_proj, module.value_proj):
+                proj.weight.copy_(torch.eye(D_MODEL))  # so that both maps read the same
+                proj.bias.zero_()
+        query, context = embeddings(device)
+        with record_patterns(module.to(dtype), contributions=True) as patterns:
+            module(query.to(dtype), context.to(dtype), context.to(dtype))
+        contributions = patterns["", 0].contributions
+        assert contributions is not None
+        found.append(contributions.double())
+    assert_close(found[0], found[1], rtol=0.02, atol=0)
+
+
 def test_they_are_not_looked_for_unasked(build: Callable[..., Attention]) -> None:
     module = build("multi_head", d_model=D_MODEL, num_heads=HEADS)
     query, context = embeddings(torch.device("cpu"))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from attnframe.data.schema import Alignment
 from attnframe.patterns import lettering
-from attnframe.patterns.drawing import draw_patterns, weight_colour
+from attnframe.patterns.colours import signed_colour, weight_colour
+from attnframe.patterns.drawing import draw_patterns
 from attnframe.patterns.layout import MAX_HEIGHT, MAX_WIDTH, PatternLayout, pattern_layout
 
 ODD_LABELS = (
@@ -63,6 +64,27 @@ def test_every_cell_has_the_colour_of_its_weight(shape: tuple[int, ...]) -> None
     _assert_cells_show(image, layout, weights)
 
 
+def test_captions_have_the_numbers_of_the_layers() -> None:
+    weights = _weights(3, 2, 5, 7)
+    words = {"query_labels": _labels(5), "key_labels": _labels(7)}
+    whole, layout = _draw(weights)
+    part = draw_patterns(weights[[0, 2]], **words, layers=[0, 2], title="t")
+    other = pattern_layout(2, 2, **words)
+    for head in range(2):
+        for row, number in enumerate((0, 2)):
+            found, expected = (
+                image.crop((left, top - there.key_label_height - 22, right, bottom)).tobytes()
+                for image, there, (left, top, right, bottom) in (
+                    (part, other, other.panel_box(row, head)),
+                    (whole, layout, layout.panel_box(number, head)),
+                )
+            )
+            assert found == expected, (number, head)
+    assert part.tobytes() != draw_patterns(weights[[0, 2]], **words, title="t").tobytes()
+    with pytest.raises(ValueError, match=r"layers \[1\] are not the numbers of 2 layers"):
+        draw_patterns(weights[:2], **words, layers=[1], title="t")
+
+
 def test_neighbouring_cells_do_not_overlap_and_fill_their_panel() -> None:
     layout = pattern_layout(2, 3, query_labels=_labels(5), key_labels=_labels(7))
     covered = np.zeros(layout.size, dtype=int)
@@ -94,7 +116,7 @@ def test_the_ramp_gets_darker_at_every_step_by_about_the_same() -> None:
 
 
 def test_weights_beyond_the_scale_take_the_colour_of_its_end_and_the_bar_says_so() -> None:
-    weights = torch.tensor([[[[-0.5, 0.5, 1.5]]]])
+    weights = torch.tensor([[[[0.0, 0.5, 1.5]]]])
     image, layout = _draw(weights)
     _assert_cells_show(image, layout, weights.clamp(0, 1))
     inside, _ = _draw(weights.clamp(0, 1))
@@ -102,6 +124,42 @@ def test_weights_beyond_the_scale_take_the_colour_of_its_end_and_the_bar_says_so
     assert image.crop(header).tobytes() != inside.crop(header).tobytes()
     rounding, _ = _draw(weights.clamp(-1e-6, 1 + 1e-6))
     assert rounding.tobytes() == inside.tobytes()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.5, 0.75), (-1.75, 0.5), (-0.25, 2.5)])
+def test_weights_below_zero_are_orange_on_a_scale_with_two_sides(low: float, high: float) -> None:
+    weights = torch.tensor([[[[low, 0.0, high]], [[0.25, low / 2, 1.0]]]])
+    image, layout = _draw(weights)
+    most = max(1.0, -low, high)
+    for head, key in np.ndindex(2, 3):
+        value = float(weights[0, head, 0, key])
+        pixel = image.getpixel(layout.cell_centre(0, head, 0, key))
+        expected = signed_colour(value / most)
+        assert isinstance(pixel, tuple)
+        assert max(abs(a - b) for a, b in zip(pixel, expected, strict=True)) <= 3
+        assert value == 0 or (pixel[0] > pixel[2]) == (value < 0), "orange below 0, blue above"
+    plain, _ = _draw(weights.abs().clamp(0, 1))
+    header = (0, 0, image.width, layout.panel_box(0, 0)[1] - layout.key_label_height)
+    assert image.crop(header).tobytes() != plain.crop(header).tobytes(), "the bar says so"
+
+
+def test_both_sides_get_darker_alike() -> None:
+    steps = np.diff([_lightness(signed_colour(-i / 16)) for i in range(17)])
+    assert steps.max() < 0
+    assert steps.min() / steps.max() < 2
+    for i in range(1, 17):
+        assert abs(_lightness(signed_colour(-i / 16)) - _lightness(signed_colour(i / 16))) < 6
+    assert signed_colour(0) == weight_colour(0) == weight_colour(-1)
+    assert signed_colour(1) == weight_colour(1)
+
+
+def test_orange_and_blue_stay_apart_for_who_sees_no_red_or_no_green() -> None:
+    # What is left to them is blue against yellow, and yellow lies between red and green.
+    for i in range(2, 17):
+        red, green, blue = signed_colour(i / 16)
+        assert blue - max(red, green) > 20
+        red, green, blue = signed_colour(-i / 16)
+        assert min(red, green) - blue > 15
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attnframe import UserError
 from attnframe.patterns import figure
-from attnframe.patterns.drawing import weight_colour
+from attnframe.patterns.colours import signed_colour, weight_colour
 from attnframe.patterns.figure import Panel, check_figure_path, save_figure
 
 QUERIES, KEYS = ["le", "chien", "<eos>"], ["the", "dog", "is", "été", "<eos>"]
@@ -35,7 +35,10 @@ def save(
     path: Path, *rows: list[Tensor], queries: list[str] = QUERIES, keys: list[str] = KEYS, **settings: object
 ) -> str:
     panels = [
-        [Panel(f"layer {layer + 1}, head {head + 1}", values) for head, values in enumerate(row)]
+        [
+            Panel(f"layer {layer + 1}, head {head + 1}", f"L{layer + 1} H{head + 1}", values)
+            for head, values in enumerate(row)
+        ]
         for layer, row in enumerate(rows)
     ]
     settings = {"scale": "weight", "notes": ["Rows attend to columns."], **settings}
@@ -91,10 +94,59 @@ def test_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_the_bar_says_what_lies_beyond_it(tmp_path: Path) -> None:
-    save(tmp_path / "a.svg", [torch.tensor([[-0.5, 0.2], [0.3, 1.4]])], queries=["a", "b"], keys=["c", "d"])
-    assert {"0 or less", "0.5", "1 or more"} <= set(svg_texts(tmp_path / "a.svg"))
+    save(tmp_path / "a.svg", [torch.tensor([[0.0, 0.2], [0.3, 1.4]])], queries=["a", "b"], keys=["c", "d"])
+    assert {"0", "0.5", "1 or more"} <= set(svg_texts(tmp_path / "a.svg"))
     save(tmp_path / "b.svg", [weights()])
     assert {"0", "0.5", "1"} <= set(svg_texts(tmp_path / "b.svg"))
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return red, green, blue
+
+
+@pytest.mark.parametrize("most", [0.8, 1.6])
+def test_weights_below_zero_are_orange_and_the_scale_has_two_sides(tmp_path: Path, most: float) -> None:
+    signed, plain = torch.tensor([[-most, -0.2], [0.0, 0.2]]), torch.tensor([[0.1, 0.2], [0.3, 0.4]])
+    save(tmp_path / "a.svg", [signed, plain], queries=["a", "b"], keys=["c", "d"])
+    top = max(1.0, most)
+    for colour, value in zip(map(rgb, fills(tmp_path / "a.svg")), [*signed.flatten(), *plain.flatten()], strict=True):
+        expected = signed_colour(float(value) / top)
+        assert max(abs(a - b) for a, b in zip(colour, expected, strict=True)) <= 3
+    assert {f"-{top:.3g}", "0", f"{top:.3g}"} <= set(svg_texts(tmp_path / "a.svg"))
+
+
+def test_small_weights_are_not_drawn_white(tmp_path: Path) -> None:
+    values = torch.tensor([[0.0, 0.002], [0.004, 0.005]])
+    save(tmp_path / "a.svg", [values], queries=["a", "b"], keys=["c", "d"])
+    for colour, value in zip(map(rgb, fills(tmp_path / "a.svg")), (0, 0.4, 0.8, 1), strict=True):
+        assert max(abs(a - b) for a, b in zip(colour, weight_colour(value), strict=True)) <= 3
+    assert {"weight, up to the largest one", "0.005"} <= set(svg_texts(tmp_path / "a.svg"))
+    save(tmp_path / "b.svg", [-values], queries=["a", "b"], keys=["c", "d"])
+    assert {"weight, up to the largest size", "-0.005", "0.005"} <= set(svg_texts(tmp_path / "b.svg"))
+    save(tmp_path / "c.svg", [values, values + 0.25], queries=["a", "b"], keys=["c", "d"])
+    assert {"weight", "1"} <= set(svg_texts(tmp_path / "c.svg"))
+
+
+@pytest.mark.parametrize(("keys", "is_short"), [(1, True), (2, True), (7, False)])
+def test_captions_do_not_touch(tmp_path: Path, keys: int, is_short: bool) -> None:
+    rows = [[weights(keys=keys) for _ in range(11)] for _ in range(2)]
+    words = ["w"] * keys
+    save(tmp_path / "a.svg", *rows, keys=words)
+    captions = [text for text in svg_texts(tmp_path / "a.svg") if text.endswith(("H11", "head 11"))]
+    assert captions == (["L1 H11", "L2 H11"] if is_short else ["layer 1, head 11", "layer 2, head 11"])
+    # Below the last panels stand captions alone, and between two of them is more paper than between two words.
+    save(tmp_path / "a.png", *rows, keys=words, notes=())
+    ink = (np.asarray(Image.open(tmp_path / "a.png").convert("L")) < 128)[-20:].any(0)
+    gaps = "".join("x" if dark else "." for dark in ink).strip(".")
+    assert len([gap for gap in re.findall(r"\.+", gaps) if len(gap) >= 40]) == 10
+
+
+def test_without_notes_there_is_nothing_below(tmp_path: Path) -> None:
+    words = [f"word{number}" for number in range(251)]
+    save(tmp_path / "a.svg", [weights(queries=251, keys=251)], queries=words, keys=words, notes=())
+    assert set(svg_texts(tmp_path / "a.svg")) >= {"layer 1, head 1", "weight"}
+    assert not any("." in text and len(text) > 20 for text in svg_texts(tmp_path / "a.svg"))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -207,10 +259,30 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_cannot_be_cleaned_up_hides_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *arguments: object) -> None:
+        raise OSError(5, "Input/output error" if arguments else "Stale file handle")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(UserError, match=r"a\.png: it cannot be written: Input/output error"):
+        save(tmp_path / "a.png", [weights()])
+
+
+def test_a_name_may_be_as_long_as_the_file_system_takes_and_no_longer(tmp_path: Path) -> None:
+    longest = tmp_path / f"{'a' * 251}.png"
+    save(longest, [weights()])
+    assert list(tmp_path.iterdir()) == [longest]
+    for path in (tmp_path / f"{'a' * 252}.png", tmp_path / f"{'a' * 5000}.png", tmp_path / ("a" * 5000) / "a.png"):
+        with pytest.raises(UserError, match=r"it cannot be written: File name too long|there is no folder"):
+            save(path, [weights()])
+    assert list(tmp_path.iterdir()) == [longest]
+
+
 def test_pyplot_is_never_loaded(tmp_path: Path) -> None:
     program = (
         "import sys, torch\nfrom pathlib import Path\nfrom attnframe.patterns.figure import Panel, save_figure\n"
-        f"save_figure(Path({str(tmp_path / 'a.png')!r}), [[Panel('', torch.eye(2))]], query_labels=['a', 'b'], "
+        f"save_figure(Path({str(tmp_path / 'a.png')!r}), [[Panel('', '', torch.eye(2))]], query_labels=['a', 'b'], "
         "key_labels=['c', 'd'], scale='')\nprint('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)

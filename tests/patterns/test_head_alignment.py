@@ -44,7 +44,7 @@ def of_two_words(*heads: tuple[float, float]) -> Tensor:
 
 def scored(*layers: Pattern, gold: Alignment = ONE_LINK) -> AlignmentScore:
     score = AlignmentScore()
-    score.add(layers, {0: LinkedSentence([0, 1], [0], gold)})
+    score.add(dict(enumerate(layers)), {0: LinkedSentence([0, 1], [0], gold)})
     return score
 
 
@@ -64,7 +64,7 @@ def test_the_table_is_that_of_plain_loops(seed: int) -> None:
     score = AlignmentScore()
     for one, contributions in zip(sentences, norms, strict=True):
         weights = zip(one.weights.split(HEADS), contributions.split(HEADS), strict=True)
-        score.add([layer(p, c) for p, c in weights], {0: linked(one)})
+        score.add({number: layer(p, c) for number, (p, c) in enumerate(weights)}, {0: linked(one)})
     table = score.table()
     assert [row.place for row in table] == [
         (index, head, reading)
@@ -160,11 +160,11 @@ def test_only_rows_with_gold_links_count_and_batches_are_no_matter() -> None:
     for row, one in enumerate(sentences):
         padded[row, :, : one.weights.shape[-2], : one.weights.shape[-1]] = one.weights
     in_one = AlignmentScore()
-    in_one.add([Pattern(padded, PatternKind.PROBABILITY)], {row: linked(sentences[row]) for row in (0, 1, 3)})
+    in_one.add({0: Pattern(padded, PatternKind.PROBABILITY)}, {row: linked(sentences[row]) for row in (0, 1, 3)})
     apart = AlignmentScore()
     assert not apart.counted
     for row in (3, 0, 1):
-        apart.add([layer(sentences[row].weights)], {0: linked(sentences[row])})
+        apart.add({0: layer(sentences[row].weights)}, {0: linked(sentences[row])})
     assert in_one.counted
     assert in_one.tags == sorted({tag for row in (0, 1, 3) for tag in sentences[row].tags})
     for tag in (None, *in_one.tags):
@@ -183,6 +183,61 @@ def test_a_model_that_has_diverged_has_no_error_rate() -> None:
     for row in scored(layer(spoilt), layer(right)).table():
         assert all(math.isnan(getattr(row, name)) for name in MEASURES)
         assert row.aer_norms is None
+
+
+def test_layers_keep_their_numbers() -> None:
+    wrong, right = of_two_words((0.9, 0.1)), of_two_words((0.9, 0.1), (0.2, 0.8))
+    score = AlignmentScore()
+    score.add({4: layer(right, right), 1: layer(wrong)}, {0: LinkedSentence([0, 1], [0], ONE_LINK)})
+    places = [(1, 0), (1, None), (4, 0), (4, 1), (4, None)]
+    assert [row.place for row in score.table()] == [(*place, reading) for place in places for reading in Reading]
+    assert score.best() == score.best_norms() == HeadScore(4, 1, Reading.PREDICTS, 0.0)
+    assert {row.layer for row in score.table() if row.aer_norms is not None} == {4}
+
+
+@pytest.mark.parametrize("lost", ["no pattern", "other heads"])
+def test_only_layers_that_every_batch_has_are_scored(lost: str) -> None:
+    """Whichever batch it is that a layer is missing from; the others are as if it had never been there."""
+    rng = random.Random(5)
+    sentences = [random_sentence(rng, sum(HEADS)) for _ in range(3)]
+    parts = [{number: layer(p, p) for number, p in enumerate(one.weights.split(HEADS), start=2)} for one in sentences]
+    alone = AlignmentScore()
+    for one, of_layers in zip(sentences, parts, strict=True):
+        alone.add({3: of_layers[3]}, {0: linked(one)})
+    for batch in range(3):
+        score = AlignmentScore()
+        for number, (one, of_layers) in enumerate(zip(sentences, parts, strict=True)):
+            rest = {} if lost == "no pattern" else {2: layer(one.weights[:1], one.weights[:1])}
+            score.add({3: of_layers[3], **(rest if number == batch else {2: of_layers[2]})}, {0: linked(one)})
+        assert score.table() == alone.table()
+        assert score.best() == alone.best()
+        assert score.best_norms() == alone.best_norms()
+        assert score.tags == alone.tags
+        for tag in score.tags:
+            assert score.table(tag) == alone.table(tag)
+
+
+def test_contributions_of_some_batches_only_are_not_scored() -> None:
+    right = of_two_words((0.2, 0.8))
+    for first, second in ((None, right), (right, None)):
+        score = AlignmentScore()
+        for norms in (first, second):
+            score.add({0: layer(right, norms)}, {0: LinkedSentence([0, 1], [0], ONE_LINK)})
+        assert [row.aer for row in score.table()] == [0.0] * 4
+        assert [row.aer_norms for row in score.table()] == [None] * 4
+        assert score.best_norms() is None
+
+
+@pytest.mark.parametrize("patterns_of", [(0, 0), (0, 1), (1, 0)])
+def test_without_a_layer_that_every_batch_has_nothing_is_counted(patterns_of: tuple[int, int]) -> None:
+    score = AlignmentScore()
+    for present in patterns_of:
+        layers = {0: layer(of_two_words((0.2, 0.8)))} if present else {}
+        score.add(layers, {0: LinkedSentence([0, 1], [0], ONE_LINK, ("plural",))})
+    assert not score.counted
+    assert (score.table(), score.tags) == ([], [])
+    with pytest.raises(ValueError, match="no sentences"):
+        score.best()
 
 
 def test_nothing_counted_has_no_best_head() -> None:

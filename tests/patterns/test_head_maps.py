@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from torch.testing import assert_close
 
 from attnframe import Attention, Mask, build_attention, merge_heads, record_patterns, register_attention, split_heads
 from attnframe.attention import AttendCall, Observer, trace_attend
+from attnframe.patterns import head_maps
 from attnframe.patterns.head_maps import output_maps, value_maps
 
 BATCH, QUERIES, KEYS, D_MODEL, D_CONTEXT, HEADS = 3, 5, 7, 22, 13, 2
@@ -112,9 +114,53 @@ def test_asking_leaves_no_trace() -> None:
     assert module.dropout.training
 
 
+class Restless(Probed):
+    """Counts its calls in a buffer and draws random numbers."""
+
+    def __init__(self, d_model: int, num_heads: int) -> None:
+        super().__init__(d_model, num_heads)
+        self.register_buffer("count", torch.zeros(()))
+
+    def last(self, heads: Tensor, query: Tensor) -> Tensor:
+        self.count += 1
+        return heads * (1 + self.count) + torch.randn(())
+
+
+def test_a_variant_that_counts_and_draws_goes_on_as_if_nobody_had_looked() -> None:
+    register_attention("restless")(Restless)
+    outputs = []
+    for recording in (False, True):
+        torch.manual_seed(3)
+        module = build_attention("restless", d_model=D_MODEL, num_heads=HEADS)
+        x = torch.ones(BATCH, QUERIES, D_MODEL)
+        for _ in range(2):
+            with record_patterns(module, contributions=True) if recording else contextlib.nullcontext():
+                outputs.append(module(x, x, x))
+        assert module.count == 2
+    assert torch.equal(outputs[0], outputs[2])
+    assert torch.equal(outputs[1], outputs[3])
+
+
+def test_a_wide_module_is_asked_in_parts(monkeypatch: pytest.MonkeyPatch, build: Callable[..., Attention]) -> None:
+    module = build("multi_head", d_model=D_MODEL, num_heads=HEADS)
+    calls = trace_attend(module, d_model=D_MODEL, d_context=D_MODEL)
+    whole = output_maps(module, calls, d_model=D_MODEL, d_context=D_MODEL)
+    monkeypatch.setattr(head_maps, "_MOST_AT_ONCE", 5)
+    in_parts = output_maps(module, calls, d_model=D_MODEL, d_context=D_MODEL)
+    assert whole is not None
+    assert in_parts is not None
+    assert_close(in_parts.maps, whole.maps, **EXACT)
+    assert_close(in_parts.bias, whole.bias, **EXACT)
+
+
 class Gated(Probed):
     def last(self, heads: Tensor, query: Tensor) -> Tensor:
         return heads * query.sigmoid()
+
+
+class GatedAndSmall(Gated):
+    def last(self, heads: Tensor, query: Tensor) -> Tensor:
+        return 1e-4 * super().last(heads, query)
 
 
 class Squared(Probed):
@@ -136,7 +182,7 @@ class SquaredValues(Probed):
         return super().forward(query, key, value.pow(2) + value, mask)
 
 
-@pytest.mark.parametrize("last", [Gated, Squared, Long])
+@pytest.mark.parametrize("last", [Gated, GatedAndSmall, Squared, Long])
 def test_what_is_not_linear_in_its_heads_has_no_contributions(last: type[Attention]) -> None:
     register_attention("last")(last)
     module = build_attention("last", d_model=D_MODEL, num_heads=HEADS).eval()

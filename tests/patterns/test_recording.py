@@ -210,6 +210,16 @@ def test_rows_have_the_mass_that_is_reported(
         assert patterns["", 0].kind == kind
 
 
+@pytest.mark.parametrize("factor", [torch.ones(2, 1, 1, 1, 1), torch.ones(BATCH + 1, BATCH, HEADS, 1, 1)])
+def test_a_report_of_another_shape_is_refused(factor: Tensor) -> None:
+    register_attention("claiming")(Claiming)
+    module = build_attention("claiming", d_model=D_MODEL, num_heads=HEADS)
+    module.factor, module.kind = factor, "implicit"
+    x = torch.randn(BATCH, KEYS, D_MODEL)
+    with pytest.raises(PatternError, match=r"Claiming reports a pattern of shape"), record_patterns(module):
+        module(x, x, x)
+
+
 @pytest.mark.parametrize("contributions", [False, True])
 def test_the_budget_is_kept_before_any_weight_is_formed(contributions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = modules = nn.ModuleList(
@@ -217,7 +227,8 @@ def test_the_budget_is_kept_before_any_weight_is_formed(contributions: bool, mon
     )
     second.site = "cross"
     x = torch.randn(BATCH, KEYS, D_MODEL)
-    one_map = 4 * BATCH * KEYS * KEYS * (HEADS + (HEADS + 1 if contributions else 0))
+    kept = 4 * BATCH * KEYS * KEYS * (HEADS + (HEADS + 1 if contributions else 0))
+    on_the_way = 4 * BATCH * KEYS * HEADS * D_MODEL if contributions else 0  # V·W_O of each head
 
     def record(max_bytes: int | None) -> int:
         with record_patterns(modules, contributions=contributions, max_bytes=max_bytes) as patterns:
@@ -226,14 +237,14 @@ def test_the_budget_is_kept_before_any_weight_is_formed(contributions: bool, mon
             second(x, x, x)
         return len(patterns)
 
-    assert record(None) == record(2 * one_map) == 2
+    assert record(None) == record(2 * kept + on_the_way) == 2
     rebuilt: list[object] = []
     genuine = recording._rebuild
     monkeypatch.setattr(recording, "_rebuild", lambda call: rebuilt.append(call) or genuine(call))
     with pytest.raises(
         UserError, match=rf"recording cross, layer 1 needs .* \[{BATCH}, {HEADS}, {KEYS}, {KEYS}\] .*raise max_bytes"
     ):
-        record(2 * one_map - 1)
+        record(2 * kept + on_the_way - 1)
     assert len(rebuilt) == 2
     assert first._observers == second._observers == []
 
@@ -245,16 +256,81 @@ def test_recording_ends_with_its_context_even_after_an_error(device: torch.devic
     assert module._observers == []
 
 
-def test_two_attends_without_a_report_are_refused(device: torch.device) -> None:
-    register_attention("counting")(Counting)
-    module = build_attention("counting", d_model=D_MODEL, num_heads=HEADS, report=False).to(device)
+class Habit(Attention):
+    """Calls attend as often as it is told, with more keys or fewer queries than it is given, and reports nothing."""
+
+    calls, extra_keys, fewer_queries = 1, 0, 0
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        first, k, v = (split_heads(x, HEADS) for x in (query, key, value))
+        q = first[:, :, self.fewer_queries :]
+        k, v = (torch.cat([x, x[:, :, : self.extra_keys]], dim=2) for x in (k, v))
+        if k.shape[2] != mask.shape[2] or q.shape[2] != mask.shape[1]:
+            mask = Mask().bind(len(q), q.shape[2], k.shape[2], q.device)
+        outputs = [self.attend(q, k, v, mask) for _ in range(self.calls)]
+        return merge_heads(torch.cat([first[:, :, : self.fewer_queries], sum(outputs, torch.zeros_like(q))], dim=2))
+
+
+HABITS = {
+    "calls attend 0 times": {"calls": 0},
+    "calls attend 2 times": {"calls": 2},
+    "calls attend with other queries or keys than it is given": {"extra_keys": 2},
+    "calls attend 3 times": {"calls": 3, "fewer_queries": 1},
+}
+
+
+def habit(device: torch.device, **settings: int) -> Habit:
+    module = Habit().to(device)
+    module.site, module.layer = "cross", 1
+    vars(module).update(settings)
+    return module
+
+
+@pytest.mark.parametrize("contributions", [False, True])
+@pytest.mark.parametrize("says", [*HABITS])
+def test_a_module_that_does_not_say_its_pattern_has_none(
+    says: str, contributions: bool, monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    module = habit(device, **HABITS[says])
+    beside = build_attention("multi_head", d_model=D_MODEL, num_heads=HEADS).to(device)
     x = torch.randn(BATCH, QUERIES, D_MODEL, device=device)
-    module(x, x, x)
-    with (
-        pytest.raises(PatternError, match=r"Counting calls attend 2 times; with report_pattern it says"),
-        record_patterns(module),
-    ):
+    plain = module(x, x, x)
+    rebuilt: list[object] = []
+    genuine = recording._rebuild
+    monkeypatch.setattr(recording, "_rebuild", lambda call: rebuilt.append(call) or genuine(call))
+    with record_patterns(nn.ModuleList([module, beside]), contributions=contributions) as patterns:
+        assert torch.equal(module(x, x, x), plain)
+        beside(x, x, x)
+    reason = f"Habit {says} and reports no pattern: call self.report_pattern(...) in its forward"
+    assert patterns.missing == {("cross", 1): reason}
+    assert list(patterns) == [("", 0)]
+    assert ("cross", 1) not in patterns
+    assert len(rebuilt) == 1, "nothing is formed of what is not kept"
+    with pytest.raises(KeyError, match="Habit calls attend"):
+        patterns["cross", 1]
+    with record_patterns(module, sites=["decoder_self"]) as patterns:
         module(x, x, x)
+    assert patterns.missing == {}
+
+
+def test_fewer_queries_than_it_is_given_are_no_pattern_of_its_own(device: torch.device) -> None:
+    module, x = habit(device, fewer_queries=2), torch.randn(BATCH, QUERIES, D_MODEL, device=device)
+    with record_patterns(module) as patterns:
+        module(x, x, x)
+    assert "with other queries or keys" in patterns.missing["cross", 1]
+
+
+def test_the_latest_call_decides_whether_there_is_a_pattern(device: torch.device) -> None:
+    module, x = habit(device), torch.randn(BATCH, QUERIES, D_MODEL, device=device)
+    with record_patterns(module) as patterns:
+        module(x, x, x)
+        assert (list(patterns), patterns.missing) == ([("cross", 1)], {})
+        module.calls = 2
+        module(x, x, x)
+        assert (list(patterns), list(patterns.missing)) == ([], [("cross", 1)])
+        module.calls = 1
+        module(x, x, x)
+        assert (list(patterns), patterns.missing) == ([("cross", 1)], {})
 
 
 def test_an_unknown_kind_of_pattern_is_refused_when_the_variant_is_built() -> None:
@@ -299,6 +375,35 @@ def test_a_backend_that_lies_is_found_out(
     monkeypatch.setattr(backend, "attend", lambda *qkv, **how: lie(genuine(*qkv, **how)))
     module(x, x, x)
     with pytest.raises(PatternError, match="rebuilt weights miss the kernel's output by"), record_patterns(module):
+        module(x, x, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_sharp_head_is_no_lie(
+    backend_name: str, dtype: torch.dtype, build: Callable[..., Attention], device: torch.device
+) -> None:
+    module = build("multi_head", d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=dtype).eval()
+    with torch.no_grad():
+        module.query_proj.weight.mul_(40)
+    x = torch.randn(BATCH, KEYS, D_MODEL, dtype=dtype, device=device)
+    with record_patterns(module) as patterns:
+        module(x, x, x)
+    assert patterns["", 0].weights.amax(-1).mean() > 0.8
+
+
+def test_a_lie_is_found_out_in_small_numbers_too(
+    backend_name: str, build: Callable[..., Attention], monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    module = build("multi_head", d_model=D_MODEL, num_heads=HEADS, backend=backend_name, dtype=torch.float32).eval()
+    with torch.no_grad():
+        module.value_proj.weight.mul_(1e-6)
+        module.value_proj.bias.zero_()
+    x = torch.randn(BATCH, QUERIES, D_MODEL, device=device)
+    with record_patterns(module):
+        module(x, x, x)
+    genuine = backends()[backend_name].attend
+    monkeypatch.setattr(backends()[backend_name], "attend", lambda *qkv, **how: 1.1 * genuine(*qkv, **how))
+    with pytest.raises(PatternError, match="rebuilt weights miss"), record_patterns(module):
         module(x, x, x)
 
 

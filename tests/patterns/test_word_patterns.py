@@ -198,3 +198,11 @@ def test_the_error_rate_of_pieces_is_that_of_words(seed: int) -> None:
     for column, reading in enumerate(Reading):
         by_words = by_word[reading].counts().error_rate()[..., column]
         assert_close(by_piece.counts().error_rate()[..., column], by_words, rtol=0, atol=0)
+
+
+def test_what_is_missing_stays_so() -> None:
+    patterns = Patterns()
+    patterns.add(("cross", 1), Pattern(torch.rand(1, 2, 4, 4), PatternKind.PROBABILITY))
+    patterns.leave_out(("cross", 0), "a reason")
+    merged = word_patterns(patterns, [0, 0, 1], [0, 1, 1])
+    assert (list(merged), merged.missing) == ([("cross", 1)], {("cross", 0): "a reason"})

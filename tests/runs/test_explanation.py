@@ -12,6 +12,7 @@ import torch
 from by_hand import Attended, HandModel, entropy_rank, nearest_by_hand
 from explained_runs import made_run, register_odd, with_attention
 from torch import Tensor
+from unsaid_runs import MEAN_POOL, unsaid_run
 
 from attnframe import UserError, load_run
 from attnframe.attention import PatternKind
@@ -220,10 +221,32 @@ def test_why_there_is_no_delta_by_head_is_said(run: Run, name: str, reason: str)
     assert [head.cell is None for head in part.heads] == [name == "paired"] * 2
 
 
-def test_a_variant_that_does_not_say_its_pattern_is_refused(run: Run) -> None:
+def test_a_variant_that_does_not_say_its_pattern_is_explained_without(run: Run) -> None:
     register_odd()
-    with pytest.raises(PatternError, match="Silent calls attend 2 times"):
-        with_attention(run, "silent").explain(SENTENCE)
+    explanation = with_attention(run, "silent").explain(SENTENCE)
+    reason = "Silent calls attend 2 times and reports no pattern: call self.report_pattern(...) in its forward"
+    assert list(explanation) == [(site, layer) for site in SITES for layer in range(2)]
+    for part in explanation.values():
+        assert (part.no_pattern_because, part.no_heads_because) == (reason, reason)
+        assert (part.kind, part.weights, part.contributions, part.heads) == (None, None, None, ())
+        assert len(part.calls) == 2
+        assert all(row.delta_norm > 0 and len(row.neighbours_after) == 3 for row in part.rows)
+
+
+def test_a_pattern_that_is_a_lie_is_refused(run: Run) -> None:
+    register_odd()
+    with pytest.raises(PatternError, match="Boasting reports a pattern with a row that sums to 2"):
+        with_attention(run, "boasting").explain(SENTENCE)
+
+
+def test_beside_a_layer_without_a_pattern_the_others_have_all(tmp_path_factory: pytest.TempPathFactory) -> None:
+    explanation = load_run(unsaid_run(tmp_path_factory, "first_cross_layer")).explain(SENTENCE, TARGET)
+    assert {place for place, part in explanation.items() if part.weights is None} == {("cross", 0)}
+    assert explanation["cross", 0].no_pattern_because == MEAN_POOL
+    assert explanation["cross", 0].calls == ()
+    other = explanation["cross", 1]
+    assert (other.no_pattern_because, other.no_heads_because, len(other.heads)) == ("", "", 2)
+    assert other.contributions is not None
 
 
 def test_a_model_that_has_diverged_is_explained_as_such(run: Run) -> None:

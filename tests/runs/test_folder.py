@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from attnframe import UserError
-from attnframe.runs.folder import MARKERS, RunFolder
+from attnframe.runs.folder import MARKERS, RunFolder, write_whole
 
 CLAIM = """
 import sys
@@ -217,3 +217,15 @@ def test_a_file_is_cut_after_whole_lines(tmp_path: Path) -> None:
     assert folder.keep_lines("metrics.csv", 3) == 3
     assert file.read_bytes() == "step\r\n1,été\r\n2\r\n".encode()
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_file_behind_a_link_is_written_whole_too(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name, target in (("old", "there/old"), ("new", "there/new")):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "there" / "old").write_text("before", encoding="utf-8")
+    for name in ("old", "new"):
+        write_whole(tmp_path / name, "after\r\n")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "there" / name).read_bytes() == b"after\r\n"
+    assert sorted(file.name for file in (tmp_path / "there").iterdir()) == ["new", "old"]

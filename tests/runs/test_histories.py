@@ -57,3 +57,13 @@ def test_a_half_written_row_is_left_out(folder: RunFolder) -> None:
     assert validations(folder) == {"val/loss": {10: 2.5}, "val/aer": {10: 0.5}}
     folder.head_log.write_text("step,site,layer,head,kind,entropy\n10,cross,0,0,probability,1.5\n10,cross,0", "utf-8")
     assert head_log(folder) == {("cross", 0, 0): {"entropy": {10: 1.5}}}
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "patterns/heads.csv"])
+def test_a_field_that_is_too_long_is_damage_that_is_said(folder: RunFolder, name: str) -> None:
+    header, row = "step,site,layer,head,kind,val/loss", "10,cross,0,0,probability,2.5"
+    (folder.path / name).write_text(f"{header}\n{row}\n20,{'x' * 200_000}\n{row}\n", encoding="utf-8")
+    problems: list[str] = []
+    found = (validations if name == "metrics.csv" else head_log)(folder, problems)
+    assert problems == [f"{name} is damaged"]
+    assert found in ({"val/loss": {10: 2.5}}, {("cross", 0, 0): {"val/loss": {10: 2.5}}})

@@ -72,6 +72,23 @@ def test_what_has_diverged_is_not_drawn_and_the_log_says_so(caplog: pytest.LogCa
     )
 
 
+def test_what_has_no_pattern_is_not_drawn_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    partial = snapshot()
+    partial.patterns.patterns.leave_out(("cross", 0), "a reason")
+    for layer in range(2):
+        partial.patterns.patterns.leave_out(("encoder_self", layer), "a reason")
+    with caplog.at_level(logging.INFO):
+        drawn = draw_snapshot(partial, 5, {})
+    assert caplog.records == []
+    assert list(drawn) == ["cross"]
+    picture, caption = drawn["cross"]
+    words = {"query_labels": LABELS[0], "key_labels": LABELS[1]}
+    title, subtitle = "cross: one two three four", caption.partition(" | ")[2]
+    weights = snapshot().patterns["cross", 1].weights[None]
+    expected = draw_patterns(weights, **words, layers=[1], title=title, subtitle=subtitle, alignment=LINKS)
+    assert picture.tobytes() == expected.tobytes()
+
+
 def test_the_last_state_is_drawn_with_its_scores(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     draw_last_patterns(folder)

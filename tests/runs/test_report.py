@@ -12,23 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_run import SMALL, filled, metric_rows, surroundings, tiny_data, tiny_run
+from unsaid_runs import MEAN_POOL, unsaid_run
 
 from attnframe import UserError
 from attnframe.cli import composition, settings
 from attnframe.data.words import split_words
 from attnframe.model import SITES
+from attnframe.patterns.alignment import Reading
 from attnframe.patterns.page import PageTable, page_html
 from attnframe.runs import building
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.report import Report, read_report, write_report
 from attnframe.training.run import run as train
 
-ABLATION = """what,site,layer,head,mode,loss,loss_change
-site,cross,,,zero,5.0,4.0
-layer,cross,1,,zero,3.0,2.0
-head,cross,1,0,zero,1.5,0.5
-head,cross,1,0,uniform,1.75,0.75
-head,encoder_self,0,1,zero,0.75,-0.25
+ABLATION = """what,site,layer,head,mode,loss,loss_change,bleu,bleu_change,exact_match,exact_match_change,aer,aer_change
+head,cross,1,0,zero,1.5,0.5,90.0,-9.0,0.5,-0.25,0.5,0.25
+site,cross,,,zero,5.0,4.0,1.0,-98.0,0.0,-0.75,0.5,0.25
+layer,cross,1,,zero,3.0,2.0,50.0,-49.0,0.25,-0.5,0.25,0.0
+head,cross,1,0,uniform,1.75,0.75,91.0,-8.0,0.5,-0.25,,
+head,encoder_self,0,1,zero,0.75,-0.25,99.0,0.0,0.75,0.0,0.25,0.0
 """
 
 
@@ -123,14 +125,102 @@ def test_an_ablation_is_an_overlay_and_a_table(run: Path) -> None:
     (run / "ablation" / "ablation.csv").write_text(ABLATION, encoding="utf-8")
     report = report_of(run)
     assert report.run.importance == {("cross", 1, 0): 0.5, ("encoder_self", 0, 1): -0.25}
-    assert table(report, "Ablation").rows == [
-        ["site", "cross", None, None, "zero", 4.0],
-        ["layer", "cross", 2, None, "zero", 2.0],
-        ["head", "cross", 2, 1, "uniform", 0.75],
-        ["head", "cross", 2, 1, "zero", 0.5],
-        ["head", "encoder_self", 1, 2, "zero", -0.25],
+    heads, wholes = table(report, "Heads, ablated"), table(report, "Sites and layers, ablated")
+    assert heads.columns == ["site", "layer", "head", "mode", "loss", "loss_change", "bleu_change", "aer_change"]
+    assert heads.rows == [
+        ["cross", 2, 1, "uniform", 1.75, 0.75, -8.0, None],
+        ["cross", 2, 1, "zero", 1.5, 0.5, -9.0, 0.25],
+        ["encoder_self", 1, 2, "zero", 0.75, -0.25, 0.0, 0.0],
     ]
+    assert wholes.columns == ["site", "layer", "mode", "loss", "loss_change", "bleu_change", "aer_change"]
+    assert wholes.rows == [
+        ["cross", None, "zero", 5.0, 4.0, -98.0, 0.25],
+        ["cross", 2, "zero", 3.0, 2.0, -49.0, 0.0],
+    ]
+    assert not any("sentences" in shown.caption for shown in (heads, wholes))
+    (run / "ablation" / "ablation.json").write_text('{"set": "val", "sentences": 60}', encoding="utf-8")
+    for title in ("Heads, ablated", "Sites and layers, ablated"):
+        assert "On the first 60 sentences of the set val" in table(report_of(run), title).caption
     page_html([report.run])
+
+
+def test_of_many_ablated_heads_the_twelve_that_matter_most(run: Path) -> None:
+    header, *_ = ABLATION.splitlines()
+    changes = {head: 0.1 * ((7 * head) % 17) for head in range(17)} | {5: math.nan}
+    lines = [
+        f"head,cross,0,{head},{mode},1.0,{change - (mode == 'uniform')},9.0,0.0,0.0,0.0,,"
+        for head, change in changes.items()
+        for mode in ("zero", "uniform")
+    ]
+    (run / "ablation").mkdir()
+    (run / "ablation" / "ablation.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    heads = table(report_of(run), "Heads, ablated")
+    best = sorted(changes, key=lambda head: -changes[head] if head != 5 else -math.inf)[:12]
+    assert [row[2] for row in heads.rows] == [head + 1 for head in best for _ in range(2)]
+    assert [row[3] for row in heads.rows[2:]] == ["zero", "uniform"] * 11
+    assert heads.rows[0][5] is None
+    assert "aer_change" not in heads.columns
+    assert "12 of 17 heads" in heads.caption
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"[1]", b"{}"])
+def test_a_damaged_description_of_the_ablation_is_said(run: Path, content: bytes) -> None:
+    (run / "ablation").mkdir()
+    (run / "ablation" / "ablation.csv").write_text(ABLATION, encoding="utf-8")
+    (run / "ablation" / "ablation.json").write_bytes(content)
+    report = report_of(run)
+    assert report.problems == ["ablation/ablation.json is damaged"]
+    assert table(report, "Heads, ablated").rows
+
+
+def test_it_opens_on_the_head_that_the_aer_is_read_from(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    results |= {"test/aer/layer": 1, "test/aer/head": 0}
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    assert report_of(run).run.opening == ("cross", 1, 0)
+    (run / "results.json").unlink()
+    losses = filled(metric_rows(run), "val/loss")
+    best = min(losses, key=lambda step: losses[step])
+    with (run / "patterns" / "heads.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["step"]) == best and row["aer"]]
+    lowest = min(rows, key=lambda row: float(row["aer"]))
+    assert report_of(run).run.opening == ("cross", int(lowest["layer"]), int(lowest["head"]))
+    (run / "patterns" / "heads.csv").unlink()
+    assert report_of(run).run.opening is None
+
+
+def test_validations_without_snapshots_keep_their_numbers(run: Path) -> None:
+    before = report_of(run).run
+    shutil.rmtree(run / "patterns" / "step_000020")
+    report = report_of(run)
+    assert report.problems == []
+    assert (report.run.steps, report.run.pattern_steps) == ([10, 20, 23], [10, 23])
+    assert (report.run.traces, report.run.head_traces) == (before.traces, before.head_traces)
+    for sentence, whole in zip(report.run.sentences, before.sentences, strict=True):
+        for place, shown in sentence.patterns.items():
+            np.testing.assert_array_equal(shown.weights, whole.patterns[place].weights[[0, 2]])
+    page_html([report.run])
+
+
+def test_captions_say_what_there_is(finished: Path, run: Path) -> None:
+    heads = table(report_of(finished), "Heads")
+    assert "entropy, effective_support, largest_weight only of patterns that are probabilities" in heads.caption
+    assert "aer, aer_norms by the head's better reading" in heads.caption
+    scores = table(report_of(finished), "Scores").caption
+    results = json.loads((finished / "results.json").read_text(encoding="utf-8"))
+    layer = results["test/aer_mean_heads/layer"] + 1
+    assert f"aer_mean_heads is that of layer {layer} ({results['test/aer_mean_heads/reading']})" in scores
+    used = {results[f"test/{name}/reading"] for name in ("aer", "aer_norms", "aer_mean_heads")}
+    assert all((f"{reading}: a word is aligned by" in scores) is (reading in used) for reading in Reading)
+    (run / "patterns" / "heads.csv").write_text(
+        "step,site,layer,head,kind,entropy,aer\n10,cross,0,0,signed,nan,0.5\n20,cross,0,0,signed,nan,0.5\n"
+        "23,cross,0,0,signed,nan,0.5\n",
+        encoding="utf-8",
+    )
+    heads = table(report_of(run), "Heads")
+    assert heads.rows == [["cross", 1, 1, None, 0.5]]
+    assert not any(name in heads.caption for name in ("effective_support", "distance", "value_rank", "aer_norms"))
+    assert "; entropy only of patterns that are probabilities" in heads.caption
 
 
 def test_the_run_has_written_it(finished: Path) -> None:
@@ -221,7 +311,7 @@ def failed_at_once(run: Path) -> None:
     [
         (interrupted, [10, 20, 23], "the run was stopped before its end"),
         (failed, [10, 20, 23], "the run failed: RuntimeError: <b>out of luck"),
-        (going_on, [10, 20], "the run is not finished: it is still going on, or was killed"),
+        (going_on, [10, 20, 23], "the run is not finished: it is still going on, or was killed"),
         (failed_at_once, [], "no patterns were recorded: the run has not come to a validation"),
     ],
 )
@@ -230,7 +320,9 @@ def test_runs_that_are_not_done(happen: Callable[[Path], None], steps: list[int]
     report = report_of(run)
     assert report.run.steps == steps
     assert sentence in report.run.subtitle
-    assert all(pattern.weights.shape[0] == len(steps) for s in report.run.sentences for pattern in s.patterns.values())
+    shown = steps[:2] if happen is going_on else steps
+    assert report.run.pattern_steps == shown
+    assert all(pattern.weights.shape[0] == len(shown) for s in report.run.sentences for pattern in s.patterns.values())
     titles = [table.title for table in report.run.tables]
     assert titles == (["Heads"] if steps else [])
     assert write_report(RunFolder(run)).stat().st_size > 10_000
@@ -253,12 +345,12 @@ def test_a_run_without_patterns_says_so_and_keeps_its_traces(run: Path) -> None:
 def test_a_damaged_file_costs_its_step(run: Path) -> None:
     (run / "patterns" / "step_000020" / "sentence_1.npz").write_bytes(b"PK\x03\x04 no")
     report = report_of(run)
-    assert report.run.steps == [10, 23]
+    assert (report.run.steps, report.run.pattern_steps) == ([10, 20, 23], [10, 23])
     (problem,) = report.problems
     assert problem.startswith("step 20 is left out: patterns/step_000020/sentence_1.npz cannot be read, it is damaged")
     assert "\n" not in problem
     assert problem in report.run.subtitle
-    assert len(report.run.traces["val/loss"]) == 2
+    assert len(report.run.traces["val/loss"]) == 3
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"[1, 2]", b'{"test/bleu": '])
@@ -314,6 +406,55 @@ def test_a_run_without_gold_links(tmp_path: Path) -> None:
     assert (list(scores.columns), len(scores.rows)) == (["set", "exact_match", "bleu", "chrf", "loss"], 1)
     assert "alignment" not in scores.caption
     assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "there"),
+    [
+        ("everywhere", "cross layers 1 and 2, decoder_self layers 1 and 2, encoder_self layers 1 and 2", []),
+        ("at_cross", "cross layers 1 and 2", [(site, layer) for site in SITES[:2] for layer in range(2)]),
+        (
+            "first_cross_layer",
+            "cross layer 1",
+            [*((site, layer) for site in SITES[:2] for layer in range(2)), ("cross", 1)],
+        ),
+    ],
+)
+def test_what_has_no_patterns_is_said(
+    kind: str, missing: str, there: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = unsaid_run(tmp_path_factory, kind)
+    report = report_of(path)
+    assert report.problems == [f"no patterns at {missing}: {MEAN_POOL}"]
+    assert report.problems[0] in report.run.subtitle
+    assert report.run.steps == [5, 10, 12]
+    for sentence in report.run.sentences:
+        assert sorted(sentence.patterns) == sorted(there)
+        assert set(sentence.labels) == set(SITES)
+    heads = {(site, layer) for site, layer, _ in report.run.head_traces}
+    assert heads == set(there)
+    assert ("aer" in table(report, "Scores").columns) is (("cross", 1) in there)
+    assert (path / "report.html").read_text(encoding="utf-8") == page_html([report.run])
+
+
+def test_a_pattern_that_came_later_is_not_finite_before(run: Path) -> None:
+    """A run that went on with a variant that now says what its pattern is."""
+    for number in range(2):
+        file = run / "patterns" / "step_000010" / f"sentence_{number}.npz"
+        with np.load(file) as archive:
+            arrays = {name: archive[name] for name in archive.files if not name.startswith("cross/layer_0")}
+        np.savez_compressed(file, **arrays, **{"cross/layer_0/missing": np.array("a reason")})
+    report = report_of(run)
+    assert report.problems == []
+    assert report.run.steps == [10, 20, 23]
+    for sentence in report.run.sentences:
+        pattern = sentence.patterns["cross", 0]
+        assert pattern.contributions is not None
+        for maps in (pattern.weights, pattern.contributions):
+            assert np.isnan(maps[0]).all()
+            assert np.isfinite(maps[1:]).all()
+        assert np.isfinite(sentence.patterns["cross", 1].weights).all()
+    page_html([report.run])
 
 
 def test_where_there_is_no_run(tmp_path: Path) -> None:

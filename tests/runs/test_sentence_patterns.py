@@ -7,6 +7,7 @@ import torch
 from tiny_run import tiny_run
 from torch import Tensor
 from torch.testing import assert_close
+from unsaid_runs import MEAN_POOL, unsaid_run
 
 from attnframe import load_run
 from attnframe.model import SITES
@@ -85,3 +86,15 @@ def test_every_site_is_there(run: Run) -> None:
     patterns = run.patterns(PAIRS[1][0])
     assert {site for site, _ in patterns} == set(SITES)
     assert [patterns["cross", layer].weights.shape[0] for layer in range(2)] == [1, 2]
+
+
+def test_what_has_no_pattern_says_why(tmp_path_factory: pytest.TempPathFactory) -> None:
+    mixed = load_run(unsaid_run(tmp_path_factory, "first_cross_layer"))
+    patterns = mixed.patterns(PAIRS[0][0], PAIRS[0][1])
+    assert patterns.missing == {("cross", 0): MEAN_POOL}
+    assert [place for place in patterns if place[0] == "cross"] == [("cross", 1)]
+    assert set(patterns.labels) == set(SITES)
+    with pytest.raises(KeyError, match="MeanPool calls attend 0 times"):
+        patterns["cross", 0]
+    everywhere = load_run(unsaid_run(tmp_path_factory, "everywhere")).patterns("she sees a cat")
+    assert (len(everywhere), len(everywhere.missing)) == (0, 6)

@@ -67,6 +67,21 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, alignment: Alignment |
     assert [file.name for file in file.parent.iterdir()] == ["sentence_2.npz"]
 
 
+@pytest.mark.parametrize("sites", [("cross",), ("cross", "decoder_self", "encoder_self")])
+def test_what_has_no_pattern_keeps_its_reason(tmp_path: Path, sites: tuple[str, ...]) -> None:
+    written = snapshot()
+    missing = {
+        (site, layer): f"où {site} – {layer}" for site in sites for layer in ((1,) if site == "cross" else (0, 1))
+    }
+    for place, reason in missing.items():
+        written.patterns.patterns.leave_out(place, reason)
+    write_snapshot(tmp_path / "sentence_0.npz", written)
+    read = read_snapshot(tmp_path / "sentence_0.npz")
+    assert read.patterns.missing == missing
+    assert list(read.patterns) == list(written.patterns)
+    assert read.patterns.labels == written.patterns.labels
+
+
 def test_files_are_found_by_step_and_sentence(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for step, sentence in ((1_000_000, 0), (300, 11), (300, 2), (7, 0)):

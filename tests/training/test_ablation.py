@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from tiny_run import surroundings, tiny_run
 from torch.nn import functional as F
+from unsaid_runs import MEAN_POOL, unsaid_run
 
 from attnframe import Attention, UserError, discovery, load_run
 from attnframe.attention import uniform_heads
@@ -49,6 +50,19 @@ class Averaging(Attention):
         weights = keep / keep.sum(-1, keepdim=True).clamp(min=1)
         self.report_pattern(lambda: weights[:, None], "probability")
         return weights @ self.value_proj(value)
+
+
+@register_attention("unsaid")
+class Unsaid(Attention):
+    """The sum of two calls, which is no pattern of its own."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(d_model, d_model)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        q, k, v = (split_heads(self.proj(x), 2) for x in (query, key, value))
+        return merge_heads(self.attend(q, k, v, mask) + self.attend(-q, k, v, mask))
 
 
 @register_attention("of_length_one")
@@ -313,6 +327,52 @@ def test_modules_that_never_attend(replaced: _Replaced, tmp_path: Path, caplog: 
     cross = [(one.part, one.mode) for one in study.ablations if one.part.site == "cross"]
     assert sorted(cross, key=str) == sorted([(Part("cross", layer), "zero") for layer in (None, 0, 1)], key=str)
     write_study(study, tmp_path)
+
+
+def of_loss(study: AblationStudy) -> dict[tuple[Part, str], float]:
+    return {(one.part, one.mode): one.scores["loss"] for one in study.ablations}
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("at_cross", [1, 2]), ("first_cross_layer", [1])])
+def test_modules_that_do_not_say_their_pattern(
+    kind: str,
+    missing: list[int],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = unsaid_run(tmp_path_factory, kind)
+    caplog.clear()
+    study = ablate(load_run(path), sentences=5)
+    layers = f"layer{'s' if len(missing) > 1 else ''} {' and '.join(map(str, missing))}"
+    assert f"no patterns at cross {layers}: {MEAN_POOL}" in [record.getMessage() for record in caplog.records]
+    has_aer = len(missing) == 1
+    assert [("aer" in scores) for scores in (study.untouched, study.ablations[0].scores)] == [has_aer] * 2
+    if has_aer:
+        assert study.description["aer"]["layer"] == 1
+    else:
+        assert study.description["aer"] is None
+    assert all(math.isfinite(loss) for loss in of_loss(study).values())
+    write_study(study, tmp_path)
+    with (tmp_path / "ablation.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["aer"] != "" for row in csv.DictReader(file)} == {has_aer}
+
+
+def test_two_calls_without_a_word_of_a_pattern(replaced: _Replaced, caplog: pytest.LogCaptureFixture) -> None:
+    """Its heads can be taken away all the same."""
+    study = ablate(replaced("unsaid", "cross"), sentences=2, modes=["zero"])
+    assert "no patterns at cross layers 1 and 2: Unsaid calls attend 2 times" in caplog.text
+    assert {one.part for one in study.ablations if one.part.what == "head"} >= {
+        Part("cross", layer, head) for layer in (0, 1) for head in (0, 1)
+    }
+    assert "aer" not in study.untouched
+
+
+def test_the_head_of_the_training_may_have_no_pattern_now(replaced: _Replaced) -> None:
+    """Of another version of its variant."""
+    study = ablate(replaced("unsaid", "cross"), set_name="test", sentences=2, modes=["zero"])
+    assert "aer" not in study.untouched
+    assert study.description["aer"] is None
 
 
 def test_nothing_can_be_uniform_where_nothing_attends(replaced: _Replaced) -> None:

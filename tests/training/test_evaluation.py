@@ -12,6 +12,7 @@ import torch
 from tiny_run import tiny_data
 from torch import Tensor, nn
 
+from attnframe.attention import Attention, Mask
 from attnframe.data.batching import collate
 from attnframe.data.schema import Link, SentencePair
 from attnframe.data.tokenizer import BOS, EOS, PAD
@@ -192,7 +193,7 @@ def test_a_padded_batch_counts_as_its_sentences_one_by_one() -> None:
 
     for rows, order in ((1, None), (7, None), (5, reversed(range(len(examples)))), (len(examples), None)):
         evaluation = evaluated(the_model, rows=rows, order=order)
-        scores = evaluation.scores()
+        scores = evaluation.scores(None)
         assert scores["loss"] == pytest.approx(slow.nll / slow.tokens, rel=1e-11)
         assert scores["token_accuracy"] == slow.correct / slow.tokens
         assert [made.hypothesis for made in evaluation.translations()] == slow.hypotheses
@@ -219,7 +220,8 @@ def test_a_model_that_knows_the_answer_is_accurate() -> None:
     )
     evaluation.add(batch)
     tokens = sum(len(split_words(pair.target)) + 1 for pair in pair_list)
-    scores = evaluation.scores()
+    assert evaluation.choose() is None
+    scores = evaluation.scores(None)
     assert scores["token_accuracy"] == (tokens - spoilt) / tokens
     assert scores["loss"] == pytest.approx(50 * spoilt / tokens, rel=1e-12)
     assert "aer" not in scores
@@ -234,6 +236,7 @@ def test_the_choice_is_the_lowest_over_layers_with_different_numbers_of_heads() 
         by_weights, by_norms = slow.aer(), slow.aer(norms=True)
         assert {place[:2] for place in by_weights} == {(0, 0), (0, None), (1, 0), (1, 1), (1, None)}
         choice = evaluation.choose()
+        assert choice is not None
         heads, norms = (
             {place: aer for place, aer in found.items() if place[1] is not None} for found in (by_weights, by_norms)
         )
@@ -244,7 +247,7 @@ def test_the_choice_is_the_lowest_over_layers_with_different_numbers_of_heads() 
             assert table[found.place] == pytest.approx(found.aer, abs=1e-12)
         seen_layers.add(choice.head.layer)
         seen_apart.add(choice.head.place != choice.norms.place)
-        scores = evaluation.scores()
+        scores = evaluation.scores(choice)
         chosen = (choice.head.aer, choice.mean_heads.aer, choice.norms.aer)
         assert (scores["aer"], scores["aer_mean_heads"], scores["aer_norms"]) == chosen
     assert seen_layers == {0, 1}
@@ -256,6 +259,7 @@ def test_a_choice_made_elsewhere_is_kept() -> None:
     evaluation = evaluated(the_model, rows=9)
     slow = slowly(the_model)
     best = evaluation.choose()
+    assert best is not None
     assert best.norms is not None
     heads = [row for row in evaluation.alignment_table() if row.head is not None]
     worst = max(heads, key=lambda row: row.aer)
@@ -281,7 +285,8 @@ def test_a_choice_made_elsewhere_is_kept() -> None:
 
 @pytest.mark.parametrize("tag", [None, "negation", "plural"])
 def test_what_a_diagonal_and_a_perfect_aligner_reach(tag: str | None) -> None:
-    scores = evaluated(model(), rows=9).scores(split=True)
+    evaluation = evaluated(model(), rows=9)
+    scores = evaluation.scores(evaluation.choose(), split=True)
     prefix = f"phenomenon/{tag}/" if tag else ""
     totals = {"diagonal": [0, 0], "perfect": [0, 0]}
     for pair in pairs():
@@ -298,7 +303,7 @@ def test_what_a_diagonal_and_a_perfect_aligner_reach(tag: str | None) -> None:
             total[1] += target + len(sure)
     for name, (hits, size) in totals.items():
         assert scores[f"{prefix}aer_{name}"] == pytest.approx(1 - hits / size, abs=1e-12)
-    table = evaluated(model(), rows=9).alignment_table()
+    table = evaluation.alignment_table()
     assert scores["aer_perfect"] < scores["aer_diagonal"]
     assert all(entry.aer >= scores["aer_perfect"] for entry in table)
 
@@ -306,7 +311,8 @@ def test_what_a_diagonal_and_a_perfect_aligner_reach(tag: str | None) -> None:
 def test_weights_that_are_not_finite_have_no_error_rate() -> None:
     the_model = model()
     the_model.decoder[1].cross_attention.query_proj.weight.data[0, 0] = math.nan  # type: ignore[union-attr, index]
-    scores = evaluated(the_model, rows=9).scores()
+    evaluation = evaluated(the_model, rows=9)
+    scores = evaluation.scores(evaluation.choose())
     assert math.isnan(scores["loss"])
     assert math.isnan(scores["aer"])
     assert math.isnan(scores["aer_mean_heads"])
@@ -316,11 +322,74 @@ def test_weights_that_are_not_finite_have_no_error_rate() -> None:
 
 def test_scores_are_split_only_when_asked() -> None:
     evaluation = evaluated(model(), rows=9)
-    assert not any("/" in key for key in evaluation.scores())
-    split = evaluation.scores(split=True)
+    choice = evaluation.choose()
+    assert not any("/" in key for key in evaluation.scores(choice))
+    split = evaluation.scores(choice, split=True)
     assert any(key.startswith("length/") for key in split)
     of_one = {key.split("/")[2] for key in split if key.startswith("phenomenon/plural/")}
     assert of_one == {"exact_match", "aer", "aer_norms", "aer_diagonal", "aer_perfect"}
+
+
+class Unsaid(Attention):
+    """Calls attend twice and does not say what its pattern is."""
+
+    def __init__(self, inner: Attention) -> None:
+        super().__init__()
+        self.inner, self.site, self.layer = inner, inner.site, inner.layer
+        inner.site = ""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        for _ in range(2):
+            self.attend(query[:, None], key[:, None], value[:, None], mask)
+        return self.inner(query, key, value, mask)
+
+
+def unsaid_at(*layers: int) -> Seq2Seq:
+    """The same model, its cross-attention in `layers` without patterns."""
+    the_model = model()
+    for layer in layers:
+        inner = the_model.decoder[layer].cross_attention
+        the_model.decoder[layer].cross_attention = Unsaid(inner)  # type: ignore[arg-type]
+    return the_model.eval()
+
+
+REASON = "Unsaid calls attend 2 times and reports no pattern: call self.report_pattern(...) in its forward"
+
+
+def test_a_layer_without_patterns_leaves_the_others_as_they_are() -> None:
+    whole, partial = evaluated(model(), rows=9), evaluated(unsaid_at(0), rows=9)
+    assert partial.missing_patterns == {("cross", 0): REASON}
+    assert whole.missing_patterns == {}
+    assert partial.alignment_table() == [row for row in whole.alignment_table() if row.layer == 1]
+    choice = partial.choose()
+    assert choice is not None
+    assert choice.head.layer == choice.mean_heads.layer == 1
+    assert partial.scores(choice, split=True) == whole.scores(choice, split=True)
+
+
+def test_without_any_pattern_there_is_no_choice_and_no_score_of_alignment() -> None:
+    whole, without = evaluated(model(), rows=9), evaluated(unsaid_at(0, 1), rows=9)
+    assert without.missing_patterns == {("cross", 0): REASON, ("cross", 1): REASON}
+    assert without.choose() is None
+    assert without.alignment_table() == []
+    plain = whole.scores(None, split=True)
+    # A choice made elsewhere, as where a variant has patterns of short sentences only.
+    for choice in (None, whole.choose()):
+        scores = without.scores(choice, split=True)
+        assert scores == plain
+        assert not any("aer" in key or "alignment" in key for key in scores)
+        assert not any(math.isnan(value) for value in scores.values())
+
+
+def test_a_chosen_head_without_a_pattern_costs_its_own_scores_only() -> None:
+    whole, partial = evaluated(model(), rows=9), evaluated(unsaid_at(0), rows=9)
+    rows = {row.place: row for row in whole.alignment_table()}
+    heads = {layer: HeadScore(layer, 0, Reading.PREDICTS, 0.0) for layer in (0, 1)}
+    means = HeadScore(1, None, Reading.NEXT_STEP, 0.0)
+    scores = partial.scores(AlignmentChoice(heads[0], means, heads[1]))
+    assert scores["aer_mean_heads"] == rows[means.place].aer
+    assert scores["aer_norms"] == rows[heads[1].place].aer_norms
+    assert not {"aer", "aer_soft", "alignment_precision", "alignment_recall"} & set(scores)
 
 
 def test_nothing_is_recorded_where_no_pair_has_gold_links(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,8 @@ def test_the_statistics_are_those_of_the_model(run: Path) -> None:
 
 def test_diagonality_is_that_of_the_padded_batch(run: Path) -> None:
     loaded = load_run(run, checkpoint="last")
-    table = recorded_statistics(loaded.model, tiny_data(), tiny_data().corpus.sets["val"][:11])
+    table, missing = recorded_statistics(loaded.model, tiny_data(), tiny_data().corpus.sets["val"][:11])
+    assert missing == {}
     found = [float(row["diagonality"]) for row in rows_of(run) if row["step"] == "12"]
     assert found == pytest.approx([row.diagonality for row in table], abs=1e-5)
 

@@ -29,3 +29,11 @@ def test_a_choice_that_was_written_down_is_read_back(choice: AlignmentChoice, tm
 
 def test_results_without_alignments_hold_no_choice(tmp_path: Path) -> None:
     assert recorded_choice(write_test_scores(RunFolder(tmp_path), {}, None)) is None
+
+
+def test_a_head_without_patterns_of_the_test_set_is_no_choice(tmp_path: Path) -> None:
+    results = write_test_scores(RunFolder(tmp_path), {}, AlignmentChoice(HEAD, MEAN, NORMS))
+    assert recorded_choice({**results, "test/aer_mean_heads": 0.5}) is None
+    assert recorded_choice({**results, "test/aer": 0.25, "test/aer_mean_heads": 0.5}) == AlignmentChoice(
+        HEAD, MEAN, None
+    )

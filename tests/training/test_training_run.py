@@ -394,3 +394,17 @@ def test_collated_batches_arrive_whole(first: Path) -> None:
     batch = collate(tiny_data().encode(tiny_data().corpus.sets["val"]))
     moved = L.LightningModule().transfer_batch_to_device(batch, torch.device("cpu"), 0)
     assert torch.equal(moved.src, batch.src)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ("trainer.max_steps=50", "callbacks.early_stopping.patience=2", "optimizer.lr=1e-12"),
+        ("trainer.max_steps=-1", "trainer.max_epochs=2"),
+    ],
+)
+def test_the_last_state_is_recorded_however_the_run_ends(path: Path, ending: tuple[str, ...]) -> None:
+    results = tiny_run(path, "trainer.val_check_interval=1", "callbacks.patterns.max_snapshots=1", *ending)
+    assert results["train/steps"] > 1
+    last = path / "patterns" / f"step_{results['train/steps']:06d}"
+    assert len(list(last.glob("sentence_*.npz"))) == 3

@@ -34,15 +34,15 @@ _SCRIPTS: Final = (
 def page_html(runs: Sequence[PageRun], *, max_bytes: int = 2_500_000) -> str:
     """The page of one run, or of two side by side on the same sentences, as one self-contained HTML document.
 
-    Steps are left out, evenly but never the first and the last, while the document is larger than `max_bytes`; the page
-    says how many it shows. Where the first and last alone are larger, so is the document. It is ASCII.
+    Maps of steps are left out, evenly but never the first and the last, while the document is larger than `max_bytes`;
+    the page says how many it shows. Where the first and last alone are larger, so is the document. It is ASCII.
 
     Raises ValueError for more than two runs or none, and for what does not fit together: arrays that are not [steps,
-    heads, query labels, key labels], steps that do not rise, a source that comes twice, links outside the map, traces
-    not aligned with the steps, table rows not as long as the columns.
+    heads, query labels, key labels], steps that do not rise, pattern steps that are no steps, a source that
+    comes twice, links outside the map, traces not aligned with the steps, table rows not as long as the columns.
     """
     check_runs(runs)
-    times = max((len(run.steps) for run in runs), default=0)
+    times = max((len(run.shown_steps) for run in runs), default=0)
     while True:
         document = _document(script_json(page_data(runs, times)))
         if len(document) <= max_bytes or times <= 2:

@@ -9,10 +9,11 @@ function chart(title, series, step) {
   const values = drawn.flatMap((one) => one.values).filter((value) => value !== null);
   const across = placer(steps, CHART.left, CHART.width - CHART.right);
   const down = placer(values, CHART.height - CHART.bottom, CHART.top);
+  const name = chartName(title);
   const readings = drawn.map((one) => [one.letter, valueAt(one, step)]);
   const picture = svgElement(
     "svg",
-    { viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img", "aria-label": summary(title, drawn, readings, step) },
+    { viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img", "aria-label": summary(name, drawn, readings, step) },
     ...drawn.map((one) => curve(one, across, down)),
     svgElement("path", { class: "now", d: `M${across(step)} 0V${CHART.height}` }),
     ...drawn.map((one) => point(one, step, across, down)).filter(Boolean),
@@ -23,12 +24,17 @@ function chart(title, series, step) {
     element(
       "figcaption",
       {},
-      element("span", { class: "chart-name", title }, title),
+      element("span", { class: "chart-name" }, name),
       element("span", { class: "chart-values" }, ...readings.map(readingLabel)),
     ),
     picture,
     element("p", { class: "ends" }, `${shortNumber(Math.min(...values))} to ${shortNumber(Math.max(...values))}`),
   );
+}
+
+/** What was measured, in words: on what is said above the charts. */
+function chartName(title) {
+  return title.replace(/^val\//, "").replaceAll("_", " ");
 }
 
 function readingLabel([letter, value]) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from attnframe.patterns.page.content import PagePattern, PageRun, PageSentence
@@ -19,15 +20,18 @@ def check_runs(runs: Sequence[PageRun]) -> None:
 
 def _check_run(run: PageRun) -> None:
     where = f"run {run.name!r}"
-    if any(after <= before for before, after in zip(run.steps, run.steps[1:], strict=False)):
-        raise ValueError(f"{where}: steps {list(run.steps)} do not rise")
-    if run.sentences and not run.steps:
-        raise ValueError(f"{where}: it has sentences but no steps")
+    for name, steps in (("steps", run.steps), ("pattern steps", run.shown_steps)):
+        if any(after <= before for before, after in itertools.pairwise(steps)):
+            raise ValueError(f"{where}: {name} {list(steps)} do not rise")
+    if unknown := sorted({*run.shown_steps} - {*run.steps}):
+        raise ValueError(f"{where}: pattern steps {unknown} are not among the steps {list(run.steps)}")
+    if run.sentences and not run.shown_steps:
+        raise ValueError(f"{where}: it has sentences but no pattern steps")
     sources = [sentence.source for sentence in run.sentences]
     for sentence in run.sentences:
         if sources.count(sentence.source) > 1:
             raise ValueError(f"{where}: the sentence {sentence.source!r} comes twice")
-        _check_sentence(sentence, len(run.steps), f"{where}, sentence {sentence.source!r}")
+        _check_sentence(sentence, len(run.shown_steps), f"{where}, sentence {sentence.source!r}")
     named = {"": run.traces} | {f" of {head}": traces for head, traces in run.head_traces.items()}
     for head, traces in named.items():
         for name, values in traces.items():

@@ -19,12 +19,12 @@ Head = tuple[str, int, int]
 """(site, layer, head), both from 0."""
 Cell = str | float | int | None
 Trace = Sequence[float | None]
-"""A number for each step of the run; None where there is none. NaN and infinity count as none."""
+"""A number for each of the run's `steps`; None where there is none. NaN and infinity count as none."""
 
 
 @dataclass(frozen=True)
 class PagePattern:
-    """The patterns of one site and layer on one sentence, at each step of the run.
+    """The patterns of one site and layer on one sentence, at each of the run's pattern steps.
 
     `weights` is [time, heads, query, key], any floating type, NaN and infinity allowed. `contributions` has the same
     shape: the norms ‖P_ij·V_j·W_O‖ of what key j adds to query i through a head (Kobayashi et al. 2020,
@@ -63,10 +63,12 @@ class PageTable:
 
 @dataclass(frozen=True)
 class PageRun:
-    """One run. `steps` (rising) is the time axis of every pattern and of every trace.
+    """One run. `steps` (rising) is the time axis of the page and of every trace.
 
+    `pattern_steps` (rising, all of them in `steps`) is the time axis of every pattern; None where it is all of `steps`.
     `traces` are by name (`val/loss`), `head_traces` by head and then by name (`entropy`). `importance` is what the
-    validation loss rises by, in nats a token, when a head is ablated.
+    loss rises by, in nats per target token, when a head is zeroed. `opening` is the head that the run's alignment error
+    rate is read from, with which the page opens; where it is None the page looks for one.
     """
 
     name: str
@@ -77,3 +79,10 @@ class PageRun:
     head_traces: Mapping[Head, Mapping[str, Trace]] = field(default_factory=dict)
     tables: Sequence[PageTable] = ()
     importance: Mapping[Head, float] | None = None
+    pattern_steps: Sequence[int] | None = None
+    opening: Head | None = None
+
+    @property
+    def shown_steps(self) -> Sequence[int]:
+        """The steps that have patterns."""
+        return self.steps if self.pattern_steps is None else self.pattern_steps

@@ -54,10 +54,12 @@ class Run {
     this.letter = "AB"[index];
     this.subtitle = record.subtitle;
     this.steps = record.steps;
-    this.shownSteps = record.times.map((time) => record.steps[time]);
+    this.shownSteps = record.shown;
+    this.recorded = record.recorded;
     this.traces = record.traces;
     this.tables = record.tables;
     this.heads = new Map(record.heads.map((head) => [head.place.join("/"), head]));
+    this.opening = record.opening;
     this.hasImportance = record.heads.some((head) => head.importance !== null);
     this.sentences = new Map(record.sentences.map((sentence) => [sentence.source, readSentence(sentence, numbers)]));
   }
@@ -70,6 +72,11 @@ class Run {
   /** The largest rise of the loss that ablating any head of the run brings; bars are drawn against it. */
   get largestImportance() {
     return Math.max(0, ...[...this.heads.values()].map((head) => Math.abs(head.importance ?? 0)));
+  }
+
+  /** Whether the run's alignment error rate is read from this head. */
+  opensOn(site, layer, head) {
+    return this.opening?.join("/") === `${site}/${layer}/${head}`;
   }
 
   /** Index into `shownSteps` of the last one not after `step`, or of the first where all are later. */
@@ -103,5 +110,5 @@ function allSites(runs) {
 }
 
 function allSteps(runs) {
-  return [...new Set(runs.flatMap((run) => run.shownSteps))].sort((a, b) => a - b);
+  return [...new Set(runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
 }

@@ -31,10 +31,10 @@ def page_data(runs: Sequence[PageRun], max_times: int) -> Json:
     `arrays` is the base64 of a zlib stream of little-endian uint16: one map after the other, [time, heads, query, key].
     Where a pattern's numbers begin is its `at`, counted in numbers. `low` and `high` hold the ends of each [time,
     heads] map, or of all maps where they are single numbers. Code c means the number c / 65534 of the way from low to
-    high; 65535 means not finite. `times` are the indices into `steps` of what was kept.
+    high; 65535 means not finite. `shown` are the steps whose maps were kept, of `recorded` steps that have some.
     """
     maps = _Maps()
-    data = {"runs": [_run(run, _evenly(len(run.steps), max_times), maps) for run in runs]}
+    data = {"runs": [_run(run, _evenly(len(run.shown_steps), max_times), maps) for run in runs]}
     return data | {"arrays": maps.packed()}
 
 
@@ -91,21 +91,21 @@ def _evenly(count: int, most: int) -> list[int]:
 
 
 def _run(run: PageRun, times: list[int], maps: _Maps) -> Json:
+    """`times` are the indices into the pattern steps of what is kept."""
     heads = dict.fromkeys((*run.head_traces, *(run.importance or {})))
     return {
         "name": run.name,
         "subtitle": run.subtitle,
         "steps": [int(step) for step in run.steps],
-        "times": times,
+        "shown": [int(run.shown_steps[time]) for time in times],
+        "recorded": len(run.shown_steps),
+        "opening": None if run.opening is None else list(run.opening),
         "traces": {name: _trace(values) for name, values in run.traces.items()},
         "heads": [
             {
                 "place": list(head),
                 "importance": _number((run.importance or {}).get(head)),
-                "traces": {
-                    name: _trace([values[time] for time in times])
-                    for name, values in run.head_traces.get(head, {}).items()
-                },
+                "traces": {name: _trace(values) for name, values in run.head_traces.get(head, {}).items()},
             }
             for head in heads
         ],

@@ -9,6 +9,7 @@ class Heads {
       if (button) choose(Number(button.dataset.layer), Number(button.dataset.head));
     });
     rove(this.grid, () => this.columns);
+    this.note = element("p", { id: `${id}-heads-note`, class: "reason" });
   }
 
   /** Show all heads of `layers` at one time; the buttons are new only where there are other heads than before. */
@@ -26,21 +27,33 @@ class Heads {
       button.setAttribute("aria-pressed", isChosen);
       button.tabIndex = isChosen ? 0 : -1;
       drawHead(button.firstChild, layers.get(layer), head, view, time);
-      this.tellImportance(button, this.run.head(view.site, layer, head).importance, view.importance);
+      const opening = this.run.opensOn(view.site, layer, head);
+      button.querySelector(".best").hidden = !opening;
+      const importance = this.run.head(view.site, layer, head).importance;
+      const rise = view.importance && importance !== null ? `, zeroing it raises the loss by ${importance} nats` : "";
+      button.setAttribute("aria-label", `layer ${layer + 1}, head ${head + 1}${opening ? ", best AER" : ""}${rise}`);
+      this.drawImportance(button.lastChild, rise ? importance : null);
     });
+    this.explain(places, view);
   }
 
-  /** A bar, the number, and for who cannot see them the words. */
-  tellImportance(button, importance, wanted) {
-    const shown = wanted && importance !== null;
-    const words = shown ? `, ablating it raises the loss by ${importance} nats` : "";
-    button.setAttribute(
-      "aria-label",
-      `layer ${Number(button.dataset.layer) + 1}, head ${Number(button.dataset.head) + 1}${words}`,
-    );
-    const overlay = button.lastChild;
-    overlay.hidden = !shown;
-    if (!shown) return;
+  /** What is written on the heads, in a sentence under them. */
+  explain(places, view) {
+    const heads = places.map(([layer, head]) => this.run.head(view.site, layer, head));
+    const texts = [];
+    if (view.importance && heads.some(({ importance }) => importance !== null))
+      texts.push(
+        "The number under a head is its importance: what the loss rises by (nats per target token) when the head is zeroed.",
+      );
+    if (places.some(([layer, head]) => this.run.opensOn(view.site, layer, head)))
+      texts.push("Best AER marks the head that the run's alignment error rate is read from.");
+    this.note.textContent = texts.join(" ");
+  }
+
+  /** A bar and the number; nothing for null. */
+  drawImportance(overlay, importance) {
+    overlay.hidden = importance === null;
+    if (importance === null) return;
     const [bar, nats] = overlay.children;
     bar.style.width = `${(100 * Math.max(0, importance)) / (this.run.largestImportance || 1)}%`;
     nats.textContent = `${importance < 0 ? "−" : "+"}${shortNumber(Math.abs(importance))}`;
@@ -53,6 +66,7 @@ function headButton([layer, head]) {
     { type: "button", "data-layer": layer, "data-head": head },
     element("canvas", { "aria-hidden": "true" }),
     element("span", { class: "head-name" }, `L${layer + 1} H${head + 1}`),
+    element("span", { class: "best" }, "best AER"),
     element("span", { class: "importance" }, element("span", { class: "bar" }), element("span", { class: "nats" })),
   );
   // A layer with fewer heads than another leaves the end of its row empty.

@@ -152,8 +152,9 @@ function allow(id, allowed, reason) {
 }
 
 function timeNote(run) {
-  if (run.shownSteps.length === run.steps.length) return "";
-  return `${run.shownSteps.length} of ${run.steps.length} validations of ${run.name} have maps here, to keep this file small.`;
+  if (run.shownSteps.length === run.steps.length || !run.sentences.size) return "";
+  const why = run.shownSteps.length < run.recorded ? ", to keep this file small" : "";
+  return `${run.shownSteps.length} of ${run.steps.length} validations of ${run.name} have maps here${why}.`;
 }
 
 /** Show charts of each run, and of the head that each pane shows. */
@@ -163,13 +164,16 @@ function renderTraces(runs, view, panes) {
   const ofHeads = panes.map((pane) => {
     const chosen = pane.chosen(view);
     const traces = chosen ? pane.run.head(view.site, chosen.layer, chosen.head).traces : {};
-    return { letter: pane.run.letter, steps: pane.run.shownSteps, traces, chosen };
+    return { letter: pane.run.letter, steps: pane.run.steps, traces, chosen };
   });
   const names = ofHeads
     .filter(({ chosen }) => chosen)
-    .map(({ chosen }) => `layer ${chosen.layer + 1}, head ${chosen.head + 1}`);
-  renderCharts(byId("run-traces"), runs.length > 1 ? "Both runs" : "The run", whole, step);
-  renderCharts(byId("head-traces"), `${view?.site}, ${[...new Set(names)].join(" and ")}`, ofHeads, step);
+    .map(({ letter, chosen }) => {
+      const name = `layer ${chosen.layer + 1}, head ${chosen.head + 1}`;
+      return runs.length > 1 ? `${letter}: ${name}` : name;
+    });
+  renderCharts(byId("run-traces"), "Validation", whole, step);
+  renderCharts(byId("head-traces"), `${view?.site}, ${names.join("; ")}`, ofHeads, step);
 }
 
 function writeHeading(runs) {

@@ -68,7 +68,7 @@ class Pane {
     return element(
       "div",
       { class: "pane-body" },
-      element("div", { class: "heads-part" }, this.headsTitle, this.heads.grid),
+      element("div", { class: "heads-part" }, this.headsTitle, this.heads.grid, this.heads.note),
       element(
         "div",
         { class: "map-part" },
@@ -123,7 +123,12 @@ class Pane {
     const sentence = this.run.sentences.get(view.source);
     this.sentence.replaceChildren(
       ...(sentence
-        ? [isolated(sentence.source), element("span", { class: "arrow" }, " → "), isolated(sentence.target)]
+        ? [
+            isolated(sentence.source),
+            element("span", { class: "arrow" }, " → "),
+            isolated(sentence.target),
+            element("span", { class: "reason" }, " (reference translation, which the decoder is told to say)"),
+          ]
         : []),
     );
     if (!chosen) return;
@@ -161,9 +166,9 @@ class Pane {
     else if (!chosen) texts.push(`${who} has no patterns at ${view.site} on this sentence.`);
     else {
       if (shown < view.step)
-        texts.push(`${who} has no step ${view.step}: shown is step ${shown}, the nearest earlier one.`);
+        texts.push(`${who} has no maps of step ${view.step}: shown are those of step ${shown}, the nearest earlier ones.`);
       if (shown > view.step)
-        texts.push(`${who} has nothing as early as step ${view.step}: shown is step ${shown}, its first.`);
+        texts.push(`${who} has no maps as early as step ${view.step}: shown are those of step ${shown}, its first.`);
       if (!chosen.pattern.has(view.quantity)) texts.push(`${who} has no ${view.quantity} here: shown are the weights.`);
     }
     this.notice.textContent = texts.join(" ");

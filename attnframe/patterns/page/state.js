@@ -1,10 +1,11 @@
 /* What is shown, as an object and as the hash of the address. In the address everything counts from 1. */
 
-/** The view that the page opens with: the last step, and heads that already follow the gold links. */
+/** The view that the page opens with: the last step, and the heads that alignments are read from. */
 function firstView(runs) {
   const sites = allSites(runs);
   const source = allSources(runs)[0];
-  const site = sites.includes("cross") ? "cross" : sites[0];
+  const asked = runs.map((run) => run.opening?.[0]).find((one) => sites.includes(one));
+  const site = asked ?? (sites.includes("cross") ? "cross" : sites[0]);
   return {
     source,
     site,
@@ -13,8 +14,13 @@ function firstView(runs) {
     logarithmic: false,
     gold: true,
     importance: true,
-    chosen: runs.map((run) => alignedHead(run, source, site)),
+    chosen: runs.map((run) => openingHead(run, source, site)),
   };
+}
+
+function openingHead(run, source, site) {
+  const [there, layer, head] = run.opening ?? [];
+  return there === site ? { layer, head } : alignedHead(run, source, site);
 }
 
 /** The head with the most weight on sure links at the last step; the first head where there are none. */

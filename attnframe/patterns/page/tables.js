@@ -3,9 +3,17 @@
 /** As the data spells them. */
 const NOT_NUMBERS = ["NaN", "∞", "−∞"];
 
+/** In the order of the first run; of two, the tables of one title stand together. */
 function writeTables(runs) {
-  const tables = runs.flatMap((run) => run.tables.map((table) => tableElement(table, runs.length > 1 ? run : null)));
-  byId("tables").append(...tables);
+  const titles = [...new Set(runs.flatMap((run) => run.tables.map(({ title }) => title)))];
+  for (const title of titles) {
+    const tables = runs.flatMap((run) =>
+      run.tables
+        .filter((table) => table.title === title)
+        .map((table) => tableElement(table, runs.length > 1 ? run : null)),
+    );
+    byId("tables").append(...(tables.length > 1 ? [element("div", { class: "same-tables" }, ...tables)] : tables));
+  }
 }
 
 /** A table under its title; of two runs, with the letter of the one it is of. */

@@ -130,21 +130,34 @@ def test_too_many_steps_are_thinned_out_evenly() -> None:
     assert len(document.encode()) <= size
     data = Document(document).data
     (kept,) = data["runs"]
-    places = kept["times"]
+    places = [step // 100 for step in kept["shown"]]
     assert places[0] == 0
     assert places[-1] == times - 1
+    assert kept["recorded"] == times
     assert 10 < len(places) < times
     assert max(np.diff(places)) - min(np.diff(places)) <= 1
     assert len(kept["steps"]) == times, "what is left out is still counted"
     assert kept["traces"]["loss"] == entropy
-    assert kept["heads"][0]["traces"]["h"] == places
+    assert kept["heads"][0]["traces"]["h"] == entropy
     record = kept["sentences"][0]["patterns"][0]["contributions"]
     assert_allclose(decoded(data, record, (len(places), 3, 7, 5)), maps.contributions[places], atol=1e-3)
 
 
+def test_maps_of_some_steps_only_among_the_numbers_of_all() -> None:
+    maps = pattern(7, 5, times=2)
+    shown = PageSentence("s", "t", {"cross": (["q"] * 7, ["k"] * 5)}, {("cross", 0): maps})
+    given = run(sentences=[shown], pattern_steps=(300, 900), opening=("cross", 0, 2))
+    data = data_of(given)
+    (kept,) = data["runs"]
+    assert (kept["steps"], kept["shown"], kept["opening"]) == (list(STEPS), [300, 900], ["cross", 0, 2])
+    assert kept["traces"]["val/loss"] == [3.2, 1.1, 0.5, 0.25, 0.125]
+    record = kept["sentences"][0]["patterns"][0]["weights"]
+    assert_allclose(decoded(data, record, (2, 3, 7, 5)), maps.weights, atol=1 / 65534)
+
+
 def test_the_first_and_last_step_always_stay() -> None:
     (one, other) = data_of(run(), run("second", steps=STEPS), max_bytes=1)["runs"]
-    assert one["times"] == other["times"] == [0, len(STEPS) - 1]
+    assert one["shown"] == other["shown"] == [STEPS[0], STEPS[-1]]
 
 
 def test_the_default_run_fits_with_every_step() -> None:
@@ -158,7 +171,7 @@ def test_the_default_run_fits_with_every_step() -> None:
     )
     document = page_html([given])
     assert len(document.encode()) < 2_500_000
-    assert Document(document).data["runs"][0]["times"] == list(range(11))
+    assert Document(document).data["runs"][0]["shown"] == list(range(11))
 
 
 def sentence_of_twelve(seed: int) -> PageSentence:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,15 +49,16 @@ def test_two_runs_side_by_side(show: Show) -> None:
     # Of 100 300 500 600 900 1000 1100 1200.
     for place, time_a, time_b, notice_a, notice_b in [
         (1, 1, 0, "", ""),
-        (3, 2, 2, "Run A has no step 600: shown is step 500, the nearest earlier one.", ""),
-        (4, 3, 2, "", "Run B has no step 900: shown is step 600, the nearest earlier one."),
-        (0, 0, 0, "", "Run B has nothing as early as step 100: shown is step 300, its first."),
+        (3, 2, 2, "Run A has no maps of step 600: shown are those of step 500, the nearest earlier ones.", ""),
+        (4, 3, 2, "", "Run B has no maps of step 900: shown are those of step 600, the nearest earlier ones."),
+        (0, 0, 0, "", "Run B has no maps as early as step 100: shown are those of step 300, its first."),
     ]:
         set_time(page, place)
         assert float(hover(page, 2, 1)) == pytest.approx(array(first, 0, "cross", 0)[time_a, 1, 2, 1], abs=6e-4)
         assert float(hover(page, 2, 1, "run2")) == pytest.approx(array(other, 0, "cross", 1)[time_b, 2, 2, 1], abs=6e-4)
         assert page.locator("#run1-notice").text_content() == notice_a
         assert page.locator("#run2-notice").text_content() == notice_b
+    assert page.locator("#head-traces h2").inner_text() == "cross, A: layer 1, head 2; B: layer 2, head 3"
     page.select_option("#sentence", index=2)
     assert page.locator("#run1-notice").inner_text() == "Run A has no patterns of this sentence."
     assert not page.locator("#run1-map").is_visible()
@@ -232,6 +235,57 @@ def test_a_run_without_patterns_shows_what_else_it_has(show: Show) -> None:
     assert page.locator("#trouble").is_hidden()
 
 
+def without(whole: PageSentence, *places: tuple[str, int]) -> PageSentence:
+    """The sentence without the patterns of some places; its labels and links stay."""
+    kept = {place: maps for place, maps in whole.patterns.items() if place not in places}
+    return dataclasses.replace(whole, patterns=kept)
+
+
+def test_a_site_with_the_patterns_of_one_layer_only(show: Show) -> None:
+    shown = run(sentences=[without(sentence(), ("cross", 0))])
+    page = show(shown, hash="#site=cross&layer=1&head=2")
+    assert page.locator("#run1-layer option").all_inner_texts() == ["2"]
+    assert page.locator("#run1 .map-part h3").inner_text() == "cross, layer 2, head 2"
+    assert page.locator("#run1-heads button").count() == 3
+    assert page.locator("#run1-heads .head-name").all_inner_texts() == ["L2 H1", "L2 H2", "L2 H3"]
+    assert float(hover(page, 2, 1)) == pytest.approx(array(shown, 0, "cross", 1)[-1, 1, 2, 1], abs=6e-4)
+    page.select_option("#site", "encoder_self")
+    assert page.locator("#run1-layer option").all_inner_texts() == ["1", "2"]
+
+
+def test_a_site_without_patterns_is_no_choice(show: Show) -> None:
+    bare = without(sentence(), ("cross", 0), ("cross", 1))
+    page = show(run(sentences=[bare], subtitle="no patterns at cross layers 1 and 2: a reason"))
+    assert page.locator("#site option").all_inner_texts() == ["encoder_self", "decoder_self"]
+    assert page.locator("#subtitle").inner_text() == "no patterns at cross layers 1 and 2: a reason"
+    page.select_option("#site", "decoder_self")
+    assert page.locator("#run1-map").is_visible()
+
+
+def test_beside_a_run_that_has_them(show: Show) -> None:
+    bare = without(sentence(), ("cross", 0), ("cross", 1))
+    page = show(run("a", sentences=[bare]), run("b", sentences=[sentence()]))
+    assert page.locator("#site").input_value() == "cross"
+    assert page.locator("#run1-notice").inner_text() == "Run A has no patterns at cross on this sentence."
+    assert not page.locator("#run1-map").is_visible()
+    assert page.locator("#run2-map").is_visible()
+    page.select_option("#site", "encoder_self")
+    assert page.locator("#run1-map").is_visible()
+
+
+def test_a_run_with_sentences_but_no_patterns_shows_what_else_it_has(show: Show) -> None:
+    bare = dataclasses.replace(sentence(), patterns={})
+    page = show(run(sentences=[bare], subtitle="no patterns: a reason", head_traces={}, importance=None))
+    assert page.locator("#empty").is_visible()
+    assert not page.locator("#choices").is_visible()
+    assert page.locator("#subtitle").inner_text() == "no patterns: a reason"
+    assert page.locator("[data-trace='val/loss'] .chart-value").inner_text() == "0.125"
+    assert page.locator("#trouble").is_hidden()
+    page = show(run("a", sentences=[bare]), run("b", sentences=[sentence()]))
+    assert page.locator("#run2-map").is_visible()
+    assert page.locator("#run1-notice").is_visible()
+
+
 def test_one_step_leaves_nothing_to_play(show: Show) -> None:
     maps = {("cross", 0): pattern(2, 3, times=1)}
     page = show(PageRun("r", [7], [PageSentence("s", "t", {"cross": (["a", "b"], ["c", "d", "e"])}, maps)]))
@@ -246,3 +300,47 @@ def test_table_cells_are_written_by_their_kind(show: Show) -> None:
     page = show(run(tables=[table]))
     assert page.locator(".table td").all_inner_texts() == ["a", "1235", "b", "–", "c", "NaN", "d", "12345678"]
     assert page.locator(".table td.number").count() == 4
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_table_shows_all_its_rows_and_that_it_has_more_columns(show: Show, width: int) -> None:
+    rows = [[float(i) for i in range(40)] for _ in range(60)]
+    page = show(run(tables=[PageTable("wide", [f"column {i}" for i in range(40)], rows)]), width=width)
+    box = page.locator(".table-box")
+    assert box.evaluate("e => e.clientHeight >= e.querySelector('table').offsetHeight")
+    assert box.evaluate("e => e.scrollWidth > e.clientWidth")
+
+    def edge() -> np.ndarray:
+        """Lightness along the empty part of a row, at the right end of what is in sight."""
+        right = box.bounding_box()["x"] + box.bounding_box()["width"]
+        picture = page.screenshot(clip={"x": right - 60, "y": 300, "width": 60, "height": 1})
+        return luminance(decoded_png(page, picture))
+
+    box.evaluate("e => scrollTo(0, e.getBoundingClientRect().y + scrollY - 200)")
+    assert edge()[-2] < 0.6 < edge().max(), "there is more to the right"
+    box.evaluate("e => e.scrollLeft = e.scrollWidth")
+    assert edge()[-2] > 0.9, "there is no more"
+
+
+def decoded_png(page: Any, picture: bytes) -> np.ndarray:
+    """[cells, 4] colours of a picture, 0 to 255; the browser reads it."""
+    data = page.context.new_page().evaluate(
+        "async text => { const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));"
+        " const map = await createImageBitmap(new Blob([bytes]));"
+        " const copy = new OffscreenCanvas(map.width, map.height).getContext('2d'); copy.drawImage(map, 0, 0);"
+        " return [...copy.getImageData(0, 0, map.width, map.height).data]; }",
+        base64.b64encode(picture).decode("ascii"),
+    )
+    return np.array(data, dtype=np.float64).reshape(-1, 4)
+
+
+def test_tables_of_one_title_stand_together(show: Show) -> None:
+    def tables(*titles: str) -> list[PageTable]:
+        return [PageTable(title, ["a"], [[1]]) for title in titles]
+
+    page = show(run(tables=tables("Scores", "Phenomena", "Heads")), run("b", tables=tables("Scores", "Heads", "More")))
+    headings = page.locator(".table h2").all_inner_texts()
+    assert headings == ["A Scores", "B Scores", "A Phenomena", "A Heads", "B Heads", "B More"]
+    first, second = (page.locator(".table").nth(place).bounding_box() for place in (0, 1))
+    assert first["y"] == second["y"]
+    assert first["x"] < second["x"]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from page_reading import array, hover, luminance, pixels, set_time
-from page_samples import SRC, STEPS, TGT, pattern, run, sentence
+from page_samples import SRC, STEPS, TGT, labels, pattern, run, sentence
 
 from attnframe.attention import PatternKind
+from attnframe.patterns.page import PageSentence
 
 pytestmark = pytest.mark.slow
 Show = Callable[..., Any]
@@ -187,7 +188,12 @@ def test_importance_lies_over_the_heads_until_it_is_turned_off(show: Show) -> No
     button = page.locator("#run1-heads [data-layer='1'][data-head='2']")
     assert button.locator(".nats").inner_text() == "+2.13"
     assert "raises the loss by 2.125 nats" in button.get_attribute("aria-label")
+    assert (
+        "what the loss rises by (nats per target token) when the head is zeroed"
+        in page.locator("#run1-heads-note").inner_text()
+    )
     page.uncheck("#importance")
+    assert page.locator("#run1-heads-note").inner_text() == ""
     assert not button.locator(".nats").is_visible()
 
 
@@ -230,8 +236,70 @@ def test_nonsense_in_the_address_is_passed_over(show: Show) -> None:
 
 def test_only_some_steps_are_shown_and_that_is_said(show: Show) -> None:
     page = show(run(), max_bytes=1)
-    assert "2 of 5 validations" in page.locator("#time-note").inner_text()
-    assert page.locator("#time").get_attribute("max") == "1"
+    assert page.locator("#time-note").inner_text() == (
+        "2 of 5 validations of first have maps here, to keep this file small."
+    )
+    assert page.locator("#time").get_attribute("max") == "4"
+
+
+def test_a_validation_without_maps_has_its_numbers_and_the_nearest_earlier_maps(show: Show) -> None:
+    places = (1, 3)
+    maps = pattern(7, 5, times=2)
+    shown = run(
+        sentences=[PageSentence("s", "t", labels(), {("cross", 0): maps})], pattern_steps=[STEPS[at] for at in places]
+    )
+    page = show(shown, hash="#layer=1&head=2")
+    assert page.locator("#time-note").inner_text() == "2 of 5 validations of first have maps here."
+    for time, place, notice in [
+        (0, 0, "This run has no maps as early as step 100: shown are those of step 300, its first."),
+        (1, 0, ""),
+        (2, 0, "This run has no maps of step 500: shown are those of step 300, the nearest earlier ones."),
+        (3, 1, ""),
+        (4, 1, "This run has no maps of step 1100: shown are those of step 900, the nearest earlier ones."),
+    ]:
+        set_time(page, time)
+        assert float(hover(page, 2, 1)) == pytest.approx(maps.weights[place, 1, 2, 1], abs=6e-4)
+        assert page.locator("#run1-notice").text_content() == notice
+        assert float(page.locator("[data-trace='val/loss'] .chart-value").inner_text()) == pytest.approx(
+            [3.2, 1.1, 0.5, 0.25, 0.125][time]
+        )
+
+
+def test_the_page_opens_on_the_head_that_the_aer_is_read_from(show: Show) -> None:
+    for layer, head in ((0, 2), (1, 0)):
+        page = show(run(opening=("cross", layer, head)))
+        (chosen,) = page.locator("#run1-heads [aria-pressed=true]").all()
+        assert chosen.get_attribute("aria-label").startswith(f"layer {layer + 1}, head {head + 1}, best AER, zeroing")
+        (best,) = page.locator("#run1-heads .best:visible").all()
+        assert best.inner_text() == "best AER"
+        assert chosen.locator(".best").is_visible()
+        assert "alignment error rate" in page.locator("#run1-heads-note").inner_text()
+        page.select_option("#site", "encoder_self")
+        assert page.locator("#run1-heads .best:visible").count() == 0
+        assert "alignment error rate" not in page.locator("#run1-heads-note").inner_text()
+    page = show(run(opening=("encoder_self", 1, 1)))
+    assert page.locator("#site").input_value() == "encoder_self"
+    page = show(run(opening=("elsewhere", 1, 1)), run("b", opening=("cross", 1, 2)))
+    assert page.locator("#site").input_value() == "cross"
+    assert (page.locator("#run2-layer").input_value(), page.locator("#run2-head").input_value()) == ("1", "2")
+
+
+def test_charts_have_names_in_words_that_are_not_clipped(show: Show) -> None:
+    page = show(run(traces={"val/a_very_long_name_of_what_was_measured": [1.0, 2, 3, 4, 5]}))
+    assert page.locator("#run-traces h2").inner_text() == "Validation"
+    names = page.locator(".chart-name")
+    assert names.all_inner_texts() == ["a very long name of what was measured", "entropy"]
+    fits = names.evaluate_all("all => all.map(e => e.scrollWidth <= e.clientWidth + 1 || e.offsetWidth === 0)")
+    assert all(fits)
+    box, card = names.first.bounding_box(), page.locator(".chart").first.bounding_box()
+    assert box["x"] + box["width"] <= card["x"] + card["width"]
+
+
+def test_the_sentence_says_what_its_translation_is(show: Show) -> None:
+    page = show(run())
+    said = page.locator("#run1 .sentence").inner_text()
+    assert said.startswith("the red dog sleeps → le chien rouge dort ici .")
+    assert said.endswith("(reference translation, which the decoder is told to say)")
 
 
 def test_a_pattern_of_many_kinds_of_layers(show: Show) -> None:
