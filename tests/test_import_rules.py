@@ -44,6 +44,7 @@ ONLY_IN: dict[str, set[str]] = {
     "hydra": {"cli", "sweeps"},
     "omegaconf": {"cli", "sweeps"},
     "optuna": {"sweeps"},
+    "matplotlib": {"patterns"},
     "triton": {"backends"},
     "pytest": {"testing"},
     "plugins": set(),

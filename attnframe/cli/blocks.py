@@ -113,7 +113,7 @@ def _folded(block: Block, widths: Sequence[int], available: int) -> Iterator[lis
 
 
 def _style(block: Block, row: int, column: int) -> str:
-    from attnframe.patterns.colours import signed_colour
+    from attnframe.patterns.pictures.colours import signed_colour
 
     if block.shades is None or not 1 <= column <= len(block.shades[row]):
         return ""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from attnframe.cli.explanation_text import CONTRIBUTION, SITES
 from attnframe.errors import UserError
 from attnframe.patterns import missing_sentences
-from attnframe.patterns.figure import Panel, save_figure
 from attnframe.patterns.kinds import KIND_MEANINGS
+from attnframe.patterns.pictures.figure import Panel, save_figure
 
 if TYPE_CHECKING:
     from torch import Tensor

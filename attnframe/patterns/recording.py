@@ -212,8 +212,8 @@ def _check_report(module: Attention, weights: Tensor, report: _Report, query: to
     batch, queries, _ = query
     if weights.dim() != 4 or (weights.shape[0], weights.shape[2]) != (batch, queries):
         raise PatternError(
-            f"{type(module).__name__} reports a pattern of shape {list(weights.shape)}, not [batch, heads, query, key] = "
-            f"[{batch}, heads, {queries}, keys]"
+            f"{type(module).__name__} reports a pattern of shape {list(weights.shape)}, not [{batch}, heads, "
+            f"{queries}, keys]"
         )
     if report.mass is None:
         return

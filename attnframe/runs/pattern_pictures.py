@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from attnframe.attention import PatternKind
-from attnframe.patterns.drawing import draw_patterns
+from attnframe.patterns.pictures.drawing import draw_patterns
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.histories import validations
 from attnframe.runs.snapshots import Snapshot, read_snapshot, snapshot_files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attnframe.model import SITES
 from attnframe.model.parts import Part
-from attnframe.patterns.importance import SiteChanges, draw_importance
+from attnframe.patterns.pictures.importance import SiteChanges, draw_importance
 from attnframe.runs.folder import RunFolder
 from attnframe.training.ablation import MEASURES, Ablation, AblationStudy
 

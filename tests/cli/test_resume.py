@@ -81,6 +81,7 @@ def wandb_parts(run: Path) -> list[WandbRun]:
     return [read_wandb_run(file) for file in sorted(run.rglob("*.wandb"))]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     """In a folder whose name a shell would take apart, and with a plugin."""
     (tmp_path / "plugins").mkdir()
@@ -236,6 +237,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {os.path.relpath(file, folder): file.read_bytes() for file in files}
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_going_on(home: Path, train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     """A real signal from outside, wherever it comes."""
     chosen = [*SMALL, "scheduler=inverse_square_root", "callbacks.patterns.sentences=0"]

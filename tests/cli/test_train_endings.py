@@ -122,6 +122,7 @@ def _assert_all_done(cwd: Path, variants: list[str]) -> None:
     assert len(ids) == len(variants)
 
 
+@pytest.mark.slow
 def test_a_failing_job_does_not_stop_the_sweep(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     put_plugin(tmp_path)
     chosen = ["trainer.max_steps=40", "attention=self,breaks,uniform", "callbacks.patterns.sentences=0"]
@@ -176,6 +177,7 @@ def test_nothing_is_asked_in_a_terminal(home: Path, tmp_path: Path) -> None:  # 
 ENDLESS = (*SMALL, "trainer.max_steps=100000", "trainer.val_check_interval=100000")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: signal.Signals) -> None:  # noqa: F811
     done = train_and_signal([*ENDLESS, "logger=wandb"], environment(home), tmp_path, number, step=10)
@@ -194,6 +196,7 @@ def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: 
     assert read_wandb_run(wandb_file).exit_code == 130
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_starts_no_further_job(home: Path, tmp_path: Path) -> None:  # noqa: F811
     done = train_and_signal(["-m", *ENDLESS, "seed=1,2,3"], environment(home), tmp_path, signal.SIGINT, step=10)
     assert done.returncode == 130

@@ -266,6 +266,7 @@ def test_other_loggers_write_beside_it(left: Left) -> None:
     assert (left.path / "csv" / "metrics.csv").stat().st_size > 100
 
 
+@pytest.mark.slow
 def test_both_backends_learn_the_same(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     losses = {}
     for backend in ("eager", "sdpa"):

@@ -12,7 +12,7 @@ from PIL import Image
 from attnframe.attention import PatternKind
 from attnframe.data.schema import Alignment
 from attnframe.patterns import Pattern, Patterns
-from attnframe.patterns.drawing import draw_patterns
+from attnframe.patterns.pictures.drawing import draw_patterns
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.pattern_pictures import draw_last_patterns, draw_snapshot, stack_layers
 from attnframe.runs.sentence_patterns import SentencePatterns

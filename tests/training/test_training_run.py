@@ -32,6 +32,9 @@ from attnframe.training.task import TranslationTask
 STEPS = ("trainer.max_steps=23", "trainer.val_check_interval=10", "trainer.log_every_n_steps=5")
 TIME_COLUMNS = ("seconds", "train/tokens_per_second")
 
+# Before any run; a shell starts what is to run in the background with Ctrl-C ignored.
+CTRL_C = signal.getsignal(signal.SIGINT)
+
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -363,7 +366,7 @@ def test_a_variant_that_breaks_fails_the_run(path: Path) -> None:
 
 
 def test_handlers_of_signals_are_put_back(first: Path) -> None:
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is CTRL_C
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
@@ -386,7 +389,7 @@ def test_an_interruption_after_training_loses_nothing(path: Path, monkeypatch: p
     assert markers(path) == ["INTERRUPTED"]
     assert checkpoint(path, "last")["global_step"] == 23
     assert not (path / "results.json").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is CTRL_C
 
 
 def test_collated_batches_arrive_whole(first: Path) -> None:

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from attnframe.data.schema import Alignment
-from attnframe.patterns import lettering
-from attnframe.patterns.colours import signed_colour, weight_colour
-from attnframe.patterns.drawing import draw_patterns
-from attnframe.patterns.layout import MAX_HEIGHT, MAX_WIDTH, PatternLayout, pattern_layout
+from attnframe.patterns.pictures import lettering
+from attnframe.patterns.pictures.colours import signed_colour, weight_colour
+from attnframe.patterns.pictures.drawing import draw_patterns
+from attnframe.patterns.pictures.layout import MAX_HEIGHT, MAX_WIDTH, PatternLayout, pattern_layout
 
 ODD_LABELS = (
     "",

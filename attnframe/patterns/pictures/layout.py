@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from attnframe.patterns.lettering import shorten, text_width
+from attnframe.patterns.pictures.lettering import shorten, text_width
 
 Box = tuple[int, int, int, int]
 

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from attnframe import UserError
-from attnframe.patterns import figure
-from attnframe.patterns.colours import signed_colour, weight_colour
-from attnframe.patterns.figure import Panel, check_figure_path, save_figure
+from attnframe.patterns.pictures import figure
+from attnframe.patterns.pictures.colours import signed_colour, weight_colour
+from attnframe.patterns.pictures.figure import Panel, check_figure_path, save_figure
 
 QUERIES, KEYS = ["le", "chien", "<eos>"], ["the", "dog", "is", "été", "<eos>"]
 FORMATS = ["png", "svg", "pdf"]
@@ -281,7 +281,8 @@ def test_a_name_may_be_as_long_as_the_file_system_takes_and_no_longer(tmp_path: 
 
 def test_pyplot_is_never_loaded(tmp_path: Path) -> None:
     program = (
-        "import sys, torch\nfrom pathlib import Path\nfrom attnframe.patterns.figure import Panel, save_figure\n"
+        "import sys, torch\nfrom pathlib import Path\n"
+        "from attnframe.patterns.pictures.figure import Panel, save_figure\n"
         f"save_figure(Path({str(tmp_path / 'a.png')!r}), [[Panel('', '', torch.eye(2))]], query_labels=['a', 'b'], "
         "key_labels=['c', 'd'], scale='')\nprint('matplotlib.pyplot' in sys.modules)"
     )

@@ -8,8 +8,8 @@ from typing import Final
 
 from PIL import Image, ImageDraw
 
-from attnframe.patterns.colours import Colour, signed_colour, weight_colour
-from attnframe.patterns.lettering import shorten, text_mask, text_width
+from attnframe.patterns.pictures.colours import Colour, signed_colour, weight_colour
+from attnframe.patterns.pictures.lettering import shorten, text_mask, text_width
 
 MAX_WIDTH: Final = 1800
 """Pixels: cells shrink until the picture is this narrow, or a pixel wide."""

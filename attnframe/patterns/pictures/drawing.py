@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnframe.patterns.colours import ROUNDING, Colour, signed_ramp, weight_ramp
-from attnframe.patterns.layout import LABEL_GAP, MARGIN, Box, PatternLayout, pattern_layout
-from attnframe.patterns.lettering import shorten, text_mask, text_width
+from attnframe.patterns.pictures.colours import ROUNDING, Colour, signed_ramp, weight_ramp
+from attnframe.patterns.pictures.layout import LABEL_GAP, MARGIN, Box, PatternLayout, pattern_layout
+from attnframe.patterns.pictures.lettering import shorten, text_mask, text_width
 
 if TYPE_CHECKING:
     from torch import Tensor

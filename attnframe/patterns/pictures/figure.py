@@ -25,8 +25,8 @@ from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.patterns.figure_scale import FigureScale
-from attnframe.patterns.lettering import shorten
+from attnframe.patterns.pictures.figure_scale import FigureScale
+from attnframe.patterns.pictures.lettering import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from numpy.typing import NDArray
 
-from attnframe.patterns.colours import ROUNDING, signed_ramp, weight_ramp
+from attnframe.patterns.pictures.colours import ROUNDING, signed_ramp, weight_ramp
 
 _SMALLEST_TOP: Final = 0.25
 """Weights that are all below it have a scale up to the largest of them: up to 1 they would all look white."""
@@ -49,6 +49,6 @@ class FigureScale:
 
     @property
     def colours(self) -> Colormap:
-        """Those of `patterns.colours`."""
+        """Those of `patterns.pictures.colours`."""
         ramp = signed_ramp() if self.low < 0 else weight_ramp()
         return ListedColormap(ramp / 255)

@@ -7,8 +7,8 @@ import math
 import pytest
 from PIL import Image
 
-from attnframe.patterns.colours import weight_colour
-from attnframe.patterns.importance import MAX_WIDTH, SiteChanges, change_colour, draw_importance
+from attnframe.patterns.pictures.colours import weight_colour
+from attnframe.patterns.pictures.importance import MAX_WIDTH, SiteChanges, change_colour, draw_importance
 
 SITE = SiteChanges("cross", {(0, 0): 0.1, (0, 1): 0.4, (0, 2): 0.2, (1, 0): -0.3}, {0: 3.0, 1: -0.02}, 5.0)
 

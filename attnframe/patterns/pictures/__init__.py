@@ -1,0 +1,1 @@
+"""Patterns as pictures: heat maps for the screen, figures for papers, and what heads are good for."""
