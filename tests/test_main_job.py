@@ -21,13 +21,17 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of `attnframe train`."""
     here = tmp_path_factory.mktemp("main_job")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "ATTNFRAME_"))}
-    # A home without credentials: a run of the tests must not reach anybody's account.
-    environment["HOME"] = str(here)
-    code = "from attnframe.cli import main; main()"
-    subprocess.run([sys.executable, "-c", code, "train"], cwd=here, env=environment, check=True, timeout=1800)
+    attnframe("train", cwd=here)
     (folder,) = (done.parent for done in here.glob("outputs/*/*/DONE"))
     return folder
+
+
+def attnframe(*arguments: str, cwd: Path) -> None:
+    """Run a command with `cwd` as home: without credentials, for the tests must not reach anybody's account."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "ATTNFRAME_"))}
+    environment["HOME"] = str(cwd)
+    code = "from attnframe.cli import main; main()"
+    subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, check=True, timeout=1800)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,27 @@ def test_the_harder_sets_are_harder(results: dict[str, Any]) -> None:
 def test_a_head_aligns_far_better_than_the_diagonal(results: dict[str, Any]) -> None:
     assert results["test/aer"] <= 0.15
     assert results["test/aer_perfect"] < results["test/aer"] < results["test/aer_diagonal"] / 2
+
+
+def test_alignment_is_scored_by_contributions_and_by_phenomenon(results: dict[str, Any]) -> None:
+    measures = ("aer", "aer_norms", "aer_diagonal", "aer_perfect")
+    tags = {key.split("/")[2] for key in results if key.startswith("test/phenomenon/")}
+    assert len(tags) > 10
+    for prefix in ("test", *(f"test/phenomenon/{tag}" for tag in tags)):
+        aer, norms, diagonal, perfect = (results[f"{prefix}/{name}"] for name in measures)
+        assert perfect < min(aer, norms) <= max(aer, norms) < diagonal
+
+
+def test_its_page_is_one_file_of_moderate_size(folder: Path) -> None:
+    assert 100_000 < (folder / "report.html").stat().st_size < 3_000_000
+
+
+def test_without_cross_attention_it_is_lost(folder: Path) -> None:
+    attnframe("ablate", f"run={folder}", "set=test", "sentences=200", "mode=zero", cwd=folder.parent)
+    with (folder / "ablation" / "ablation.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(row["what"], row["site"]): row for row in csv.DictReader(file) if row["what"] == "site"}
+    assert float(rows["site", "cross"]["bleu"]) < 5
+    assert float(rows["site", "cross"]["loss_change"]) > float(rows["site", "encoder_self"]["loss_change"]) > 0
 
 
 def test_no_tested_source_is_in_training(folder: Path) -> None:
