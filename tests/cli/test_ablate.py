@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
-import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -20,6 +16,7 @@ from pathlib import Path
 import pytest
 from command_fixtures import home  # noqa: F401
 from command_line import CONSOLE_SCRIPT, PreparedCommand, environment
+from terminal import printed_at_a_terminal
 from tiny_run import tiny_run
 
 MEASURES = ["loss", "bleu", "exact_match", "aer"]
@@ -191,32 +188,7 @@ def test_stopped_it_leaves_what_was_there(home: Path, folder: Path, number: sign
 
 @pytest.mark.slow
 def test_at_a_terminal_the_first_of_each_kind_are_shown(home: Path, folder: Path) -> None:  # noqa: F811
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", CONSOLE_SCRIPT, "ablate", "run", "sentences=2"],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        cwd=folder.parent,
-        env=environment(home, TERM="xterm", COLUMNS="100"),
-        start_new_session=True,
-    )
-    os.close(follower)
-    printed = b""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if select.select([leader], [], [], 0.5)[0]:
-            with contextlib.suppress(OSError):  # Linux: the other side is closed
-                if chunk := os.read(leader, 65536):
-                    printed += chunk
-                    continue
-            break
-    try:
-        assert process.wait(timeout=max(1, deadline - time.monotonic())) == 0, printed.decode()
-    finally:
-        process.kill()
-        os.close(leader)
-    text = printed.decode()
+    text = printed_at_a_terminal("ablate", "run", "sentences=2", cwd=folder.parent, home=home, columns=100, seconds=60)
     assert "models scored" in text
     # 24 heads and 12 layers in two modes, of which 10 each are shown, and all 6 rows of sites.
     assert "16 more rows are in ablation.csv" in text

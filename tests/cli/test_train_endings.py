@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
-import select
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from command_fixtures import home, train  # noqa: F401
-from command_line import CONSOLE_SCRIPT, SMALL, PreparedCommand, environment, markers, run_folders
+from command_line import SMALL, PreparedCommand, environment, markers, run_folders
 from stopping import train_and_signal
+from terminal import printed_at_a_terminal
 from wandb_file import read_wandb_run
 
 from attnframe import registry
@@ -139,36 +133,12 @@ def test_a_failing_job_does_not_stop_the_sweep(train: PreparedCommand, tmp_path:
 
 def test_nothing_is_asked_in_a_terminal(home: Path, tmp_path: Path) -> None:  # noqa: F811
     """A person at a terminal without a W&B account: the run goes through with no key pressed."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", CONSOLE_SCRIPT, "train", *SMALL, "trainer.max_steps=3", "logger=wandb"],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        cwd=tmp_path,
-        env=environment(home, TERM="xterm", COLUMNS="200"),
-        start_new_session=True,
-    )
-    os.close(follower)
-    printed = b""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if select.select([leader], [], [], 0.5)[0]:
-            with contextlib.suppress(OSError):  # Linux: the other side is closed
-                if chunk := os.read(leader, 65536):
-                    printed += chunk
-                    continue
-            break
-    try:
-        assert process.wait(timeout=max(1, deadline - time.monotonic())) == 0, printed.decode()
-    finally:
-        process.kill()
-        os.close(leader)
+    arguments = ["train", *SMALL, "trainer.max_steps=3", "logger=wandb"]
+    text = printed_at_a_terminal(*arguments, cwd=tmp_path, home=home, columns=200, seconds=90)
     (run,) = run_folders(tmp_path)
     assert markers(run) == ["DONE"]
     (wandb_file,) = run.rglob("*.wandb")
     assert "offline-run" in str(wandb_file)
-    text = printed.decode()
     assert "exact match" in text
     assert "Enter" not in text
     assert "Traceback" not in text
