@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnframe.data.batching import Batch, Example, TokenBatchSampler, collate
+from attnframe.data.batching import Batch
 from attnframe.data.schema import Corpus, SentencePair
 from attnframe.data.sources import corpus_of
 from attnframe.data.text_form import check_word_numbers
@@ -17,7 +17,7 @@ from attnframe.model.parts import MODES, Part, Place, find_places, parts_of, wit
 from attnframe.patterns import missing_sentences
 from attnframe.runs.loading import Run
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
-from attnframe.training.rescoring import results_of
+from attnframe.training.rescoring import batches_of, results_of
 from attnframe.training.scoring import recorded_choice
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def ablate(
     set_name = set_name or ("val" if data is None else "test")
     pairs = _pairs(corpus, set_name, settings["name"])[:sentences]
     check_word_numbers(pairs, run.settings["data"]["normalization"])
-    batches = _batches(run, pairs, settings["eval_max_tokens"] if max_tokens is None else max_tokens)
+    batches = list(batches_of(run, pairs, settings["eval_max_tokens"] if max_tokens is None else max_tokens))
     first = batches[0]
     places = find_places(run.model, first.src[:1], first.src_keep[:1], first.tgt_in[:1])
     _say_what_has_no_heads(places, modes)
@@ -125,15 +125,6 @@ def _pairs(corpus: Corpus, set_name: str, source: str) -> tuple[SentencePair, ..
     if set_name not in known:
         raise UserError(f"set={set_name}: data={source} has no such set to score: {did_you_mean(set_name, known)}")
     return corpus.sets[set_name]
-
-
-def _batches(run: Run, pairs: Sequence[SentencePair], max_tokens: int) -> list[Batch]:
-    src, tgt = run.src_tokenizer, run.tgt_tokenizer
-    examples = [Example(i, src.encode(pair.source), tgt.encode(pair.target)) for i, pair in enumerate(pairs)]
-    lengths = [(len(example.src_ids), len(example.tgt_ids)) for example in examples]
-    sampler = TokenBatchSampler(lengths, max_tokens=max_tokens, seed=0, shuffle=False, setting="max_tokens")
-    device = next(run.model.parameters()).device
-    return [collate([examples[row] for row in rows]).to(device) for rows in sampler]
 
 
 def _say_what_has_no_heads(places: Mapping[tuple[str, int], Place], modes: Sequence[str]) -> None:

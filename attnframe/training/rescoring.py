@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from attnframe.attention import Attention
-from attnframe.data.batching import Example, TokenBatchSampler, collate
-from attnframe.data.schema import Corpus
+from attnframe.data.batching import Batch, Example, TokenBatchSampler, collate
+from attnframe.data.schema import Corpus, SentencePair
 from attnframe.data.sources import corpus_of
 from attnframe.data.splitting import source_key
 from attnframe.data.text_form import check_word_numbers
@@ -122,17 +122,22 @@ def _seen_in_training(run: Run, corpus: Corpus) -> dict[str, int]:
 def _evaluate(
     run: Run, corpus: Corpus, name: str, max_tokens: int, decoding: Decoding, advance: Callable[[int], None]
 ) -> Evaluation:
-    src, tgt = run.src_tokenizer, run.tgt_tokenizer
     pairs = corpus.sets[name]
+    evaluation = Evaluation(run.model, pairs, run.src_tokenizer, run.tgt_tokenizer, decoding)
+    for batch in batches_of(run, pairs, max_tokens):
+        evaluation.add(batch)
+        advance(len(batch.indices))
+    return evaluation
+
+
+def batches_of(run: Run, pairs: Sequence[SentencePair], max_tokens: int) -> Iterator[Batch]:
+    """The pairs in batches of at most so many tokens, on the model's device; `Batch.indices` are their places."""
+    src, tgt = run.src_tokenizer, run.tgt_tokenizer
     examples = [Example(i, src.encode(pair.source), tgt.encode(pair.target)) for i, pair in enumerate(pairs)]
     lengths = [(len(example.src_ids), len(example.tgt_ids)) for example in examples]
     device = next(run.model.parameters()).device
-    evaluation = Evaluation(run.model, pairs, src, tgt, decoding)
-    sampler = TokenBatchSampler(lengths, max_tokens=max_tokens, seed=0, shuffle=False, setting="max_tokens")
-    for rows in sampler:
-        evaluation.add(collate([examples[row] for row in rows]).to(device))
-        advance(len(rows))
-    return evaluation
+    for rows in TokenBatchSampler(lengths, max_tokens=max_tokens, seed=0, shuffle=False, setting="max_tokens"):
+        yield collate([examples[row] for row in rows]).to(device)
 
 
 def _choose(
