@@ -22,6 +22,8 @@ from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
 from attnframe.runs import building
 from attnframe.runs.decoding import Decoding
+from attnframe.runs.matched_settings import match_of
+from attnframe.training.optimization import check_schedule
 
 USAGE = """attnframe train [OVERRIDE ...]       train, validate, test; everything lands in one run folder
 attnframe train -m [OVERRIDE ...]    a sweep: one run for each combination of comma-separated values
@@ -34,6 +36,7 @@ attnframe train resume=DIR           go on with a run that was stopped, in its f
   attnframe train model=small trainer.max_epochs=20           a larger model, for 20 passes over the data
   attnframe train trainer.max_time=00:00:10:00 scheduler=inverse_square_root    ten minutes
   attnframe train -m attention=self,multi_head,low_rank_v seed=1,2,3
+  attnframe train -m attention=multi_head,uniform match=params    as many parameters each, by turning model.d_ff
   attnframe train resume=outputs/grammar-multi_head/TIME trainer.max_steps=5000    to a later end than before
   attnframe train --cfg job --resolve                         print the config and stop
 
@@ -80,6 +83,7 @@ def _check(config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:
     attention = building.attention_factory(plain)
     building.try_attention(attention)
     Decoding.of(plain["decoding"])
+    check_schedule(plain)
     return plain, attention
 
 
@@ -120,6 +124,9 @@ def _run(config: DictConfig) -> float | None:
         _log.info("plugin %s", file)
     folder = Path(HydraConfig.get().runtime.output_dir)
     print(f"run folder: {os.path.relpath(folder)}", flush=True)
+    if (match := match_of(plain)) is not None:
+        print(match, flush=True)
+        _log.info("%s", match)
 
     # Here and not above: Lightning takes seconds to import, which a misspelt option must not cost.
     from attnframe.training.run import run
