@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.model.accounting import DEFAULT_LENGTH, ModelCount, count_seq2seq
+from attnframe.model.accounting import DEFAULT_LENGTH, ModelCount, count_attention, count_parts
 from attnframe.model.sites import AttentionFactory, VariantChoice
 
 MEASURES = {"params": "parameters", "flops": "FLOPs per token"}
@@ -59,25 +59,28 @@ def match_d_ff(
         raise UserError(f"match={by}: {did_you_mean(by, MEASURES)}")
     all_reference = {site: (VariantChoice(reference),) * len(layers) for site, layers in factory.choices.items()}
 
-    def cost(factory: AttentionFactory, d_ff: int) -> float:
-        count = count_seq2seq(
+    own_attention = count_attention(factory, length=length)
+    try:
+        attention = count_attention(dataclasses.replace(factory, choices=all_reference), length=length)
+    except UserError as error:
+        raise UserError(f"match_to={reference}: {error}") from error
+
+    def cost(attention: ModelCount, d_ff: int) -> float:
+        parts = count_parts(
             factory,
             num_encoder_layers=num_encoder_layers,
             num_decoder_layers=num_decoder_layers,
             d_ff=d_ff,
             length=length,
         )
-        return _cost(count, by)
+        count = dataclasses.replace(attention, parts=parts)
+        return count.parameters if by == "params" else count.flops_per_token
 
-    try:
-        wanted = cost(dataclasses.replace(factory, choices=all_reference), d_ff)
-    except UserError as error:
-        raise UserError(f"match_to={reference}: {error}") from error
-    own = cost(factory, d_ff)
+    wanted, own = cost(attention, d_ff), cost(own_attention, d_ff)
     # Every cost is a straight line over d_ff.
-    slope = cost(factory, d_ff + 1) - own
+    slope = cost(own_attention, d_ff + 1) - own
     nearest = max(1, d_ff + round((wanted - own) / slope))
-    ratio = cost(factory, nearest) / wanted
+    ratio = cost(own_attention, nearest) / wanted
     if abs(ratio - 1) > TOLERANCE:
         raise UserError(
             f"match={by}: no d_ff brings the model within {100 * TOLERANCE:.0f} % of {reference} with "
@@ -86,7 +89,3 @@ def match_d_ff(
             f"raise model.d_ff, or take another match_to"
         )
     return Match(by, reference, length, d_ff, nearest, ratio)
-
-
-def _cost(count: ModelCount, by: str) -> float:
-    return count.parameters if by == "params" else count.flops_per_token
