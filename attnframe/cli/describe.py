@@ -122,9 +122,7 @@ def _rows(count: ModelCount) -> list[list[Any]]:
     note = None
     if count.embedding_widths is not None:
         src, tgt = count.embedding_widths
-        rows.append(
-            _note("embeddings", f"depend on the data: {src:,} parameters a source word, {tgt:,} a target word")
-        )
+        rows.append(_note("embeddings", f"depend on the data: {src:,} parameters a source word, {tgt:,} a target word"))
         note = "without embeddings"
     if count.parts:
         rows.append(_total("model", count.parameters, count.flops_per_token, cache, note))

@@ -146,11 +146,12 @@ def test_a_narrow_encoder_and_a_variant_for_each_layer(by: str) -> None:
 
 def test_flops_hang_on_the_length() -> None:
     factory = SMALL.factory("self")
-    assert SMALL.match(factory, "params", length=997) == dataclasses.replace(
-        SMALL.match(factory, "params"), length=997
-    )
+    assert SMALL.match(factory, "params", length=997) == dataclasses.replace(SMALL.match(factory, "params"), length=997)
     low_rank = SMALL.factory("low_rank_v", {"rank": 35})
-    assert SMALL.match(low_rank, "flops", length=13, d_ff=997).d_ff > SMALL.match(low_rank, "flops", length=37, d_ff=997).d_ff
+    assert (
+        SMALL.match(low_rank, "flops", length=13, d_ff=997).d_ff
+        > SMALL.match(low_rank, "flops", length=37, d_ff=997).d_ff
+    )
 
 
 def test_what_is_said_is_rounded_up() -> None:
@@ -187,5 +188,5 @@ def test_the_figures_of_a_refusal_are_those_of_real_models() -> None:
 
 
 def test_a_reference_that_cannot_be_built_there_is_named() -> None:
-    with pytest.raises(UserError, match="match_to=multi_head: cross: .*d_context=15"):
+    with pytest.raises(UserError, match=r"match_to=multi_head: cross: .*d_context=15"):
         NARROW.match(NARROW.factory("cross"), "params")
