@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from attnframe.attention import Attention, settle_backend
 from attnframe.backends import dtype_of
@@ -113,13 +114,12 @@ class _Bench:
             taken.append(self._now() - begin)
         return statistics.median(taken)
 
-    def evaluation(self, name: str, loader: Iterable[Batch], limit: Any, decoding: Decoding) -> float:
+    def evaluation(self, name: str, loader: DataLoader[Any], limit: Any, decoding: Decoding) -> float:
         """One batch of the set `name`, with its scores."""
-        batches = list(loader)
-        count = limited(len(batches), limit)
+        count = limited(len(loader), limit)
         if not count:
             return 0.0
-        batch = batches[count // 2].to(self._device)
+        batch = next(islice(loader, count // 2, None)).to(self._device)
         self._model.eval()
         data = self._data
         search = _ToTheReferences(batch, decoding)

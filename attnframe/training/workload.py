@@ -29,18 +29,17 @@ class Workload:
     @classmethod
     def of(cls, trainer: Mapping[str, Any], *, train: int, val: int, tests: Sequence[int]) -> Workload:
         """From the settings under `trainer` and the batches in an epoch, in the validation set and each test set."""
-        epoch = limited(train, trainer["limit_train_batches"])
+        epoch = max(1, limited(train, trainer["limit_train_batches"]))
         accumulated = trainer["accumulate_grad_batches"]
-        max_steps, max_epochs = trainer["max_steps"], trainer["max_epochs"]
-        steps = min(
-            math.inf if max_steps in (None, -1) else max_steps,
-            math.inf if max_epochs in (None, -1) else max_epochs * math.ceil(epoch / accumulated),
+        max_steps, max_epochs = (
+            math.inf if limit in (None, -1) else limit for limit in (trainer["max_steps"], trainer["max_epochs"])
         )
-        between = _batches_between_validations(trainer, epoch)
+        steps = min(max_steps, max_epochs * math.ceil(epoch / accumulated))
+        batches = min(steps * accumulated, max_epochs * epoch)
         return cls(
             steps=steps,
             batches_a_step=accumulated,
-            validations=steps if math.isinf(steps) else max(1, math.ceil(steps * accumulated / between)),
+            validations=math.inf if math.isinf(batches) else _validations(trainer, int(batches), epoch),
             val_batches=limited(val, trainer["limit_val_batches"]),
             test_batches=tuple(limited(batches, trainer["limit_test_batches"]) for batches in tests),
             max_seconds=_seconds(trainer["max_time"]),
@@ -69,13 +68,20 @@ def limited(batches: int, limit: Any) -> int:
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
-def _batches_between_validations(trainer: Mapping[str, Any], epoch: int) -> float:
-    interval, epochs = trainer["val_check_interval"], trainer["check_val_every_n_epoch"]
-    if isinstance(interval, int) and epochs is None:
-        return interval
+def _validations(trainer: Mapping[str, Any], batches: int, epoch: int) -> int:
+    """In training on `batches` batches, `epoch` of them in an epoch; after the last there always is one."""
+    interval, every = trainer["val_check_interval"], trainer["check_val_every_n_epoch"]
+    if isinstance(interval, int) and every is None:
+        # Counted over epochs.
+        return math.ceil(batches / interval)
     within = interval if isinstance(interval, int) else max(1, int((1.0 if interval is None else interval) * epoch))
-    in_an_epoch = epoch // within
-    return math.inf if in_an_epoch == 0 else (epochs or 1) * epoch / in_an_epoch
+    count, ends_with_one = 0, False
+    for number in range(1, math.ceil(batches / epoch) + 1):
+        done = min(epoch, batches - (number - 1) * epoch)
+        validates = number % (every or 1) == 0
+        count += done // within if validates else 0
+        ends_with_one = validates and done % within == 0
+    return count + (not ends_with_one)
 
 
 def _seconds(max_time: str | None) -> float:
