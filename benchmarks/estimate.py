@@ -10,8 +10,8 @@ Expected before it was first run: 0.75 to 1.05, below 1 for what the estimate le
 statistics of heads, checkpoints), and no variant further from the others than 0.1.
 
 Found, on two cores shared with other work, which costs processor seconds too (memory, caches) and not evenly: 0.96
-(multi_head), 1.01 (uniform), 1.17 (low_rank_v): nearer the truth than expected, and further from one another. By the
-wall clock, on a machine that became several times as busy while the run went on, an estimate was 0.42 of the truth.
+(multi_head), 1.01 (uniform), 1.17 (low_rank_v): the last lies outside of what was expected, and 0.2 from the first. By
+the wall clock, on a machine that grew busier while the run went on, an estimate was 0.42 of the truth.
 """
 
 from __future__ import annotations
