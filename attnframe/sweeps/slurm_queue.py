@@ -33,7 +33,8 @@ def watch_the_queue() -> None:
         def get_state(self, job_id: str, mode: str = "standard") -> str:
             return self.get_info(job_id, mode=mode).get("State") or "UNKNOWN"
 
-    SlurmJob.watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
+    # A sibling of its own watcher, and all that is asked of one.
+    SlurmJob.watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)  # type: ignore[assignment]
 
 
 def _answers(command: list[str]) -> bool:
