@@ -169,7 +169,7 @@ def _names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _usual_options(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The options that the variants of a run have anyway, by the key of an override."""
-    usual = {}
+    usual: dict[str, Any] = {}
     for prefix, choice in (("attention", "attention"), *((site, f"attention@{site}") for site in _SITES)):
         # A plugin that is not here has no defaults.
         with suppress(UserError):
