@@ -75,7 +75,6 @@ def compare(
     sets: Sequence[str] | None = None,
     reference: str | None = None,
     all_pairs: bool = False,
-    with_curves: bool = True,
 ) -> Comparison:
     """`runs` in groups of equal settings, with every group compared with the `reference`, or with every other.
 
@@ -117,7 +116,7 @@ def compare(
         left_out=left_out_table(groups, [run for run in runs if not run.manifest]),
         numbers=tuple(all_numbers(done, shown, sets)),
         differences=tuple(differences),
-        curves=tuple(learning_curves(done)) if with_curves else (),
+        curves=tuple(learning_curves(done)),
         caveats=tuple(caveats(groups, pairs)),
         problems=tuple(problems),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from attnframe.comparison.bootstrap import Difference, Resampling, Score, differ
 from attnframe.comparison.corpus_scores import LOWER_IS_BETTER
 from attnframe.comparison.grouping import Group
 from attnframe.comparison.multiple_testing import holm
-from attnframe.comparison.run_records import RunRecord
 from attnframe.errors import UserError
 from attnframe.runs.sentence_statistics import SentenceStatistics, read_sentence_statistics
 
@@ -85,14 +85,11 @@ def _scores(
     groups: Sequence[Group], measures: Sequence[str], sets: Sequence[str], problems: list[str]
 ) -> dict[tuple[str, str, str], list[Score]]:
     """By group, set and measure the resampled scores of those runs that have the statistics."""
-    read: list[tuple[Group, Mapping[str, SentenceStatistics]]] = []
-    for group in groups:
-        for run in group.runs:
-            if (of_sets := _read(run, measures, sets, problems)) is not None:
-                read.append((group, of_sets))
     scores: dict[tuple[str, str, str], list[Score]] = {}
+    damaged: dict[Path, str] = {}
+    # Set by set, for the statistics of many runs are a lot to hold.
     for name in sets:
-        having = [(group, of_sets[name]) for group, of_sets in read if name in of_sets]
+        having = _statistics(groups, measures, name, damaged)
         if not having or not (common := _common_ids([statistics for _, statistics in having])):
             continue
         resampling = Resampling(len(common), seed=_number(name))
@@ -104,17 +101,28 @@ def _scores(
                 counts = {measure: of_sentences[rows] for measure, of_sentences in counts.items()}
             for measure, score in resampling.scores(counts).items():
                 scores.setdefault((group.name, name, measure), []).append(score)
+    problems += [f"{path.name} is left out of the differences: {error}" for path, error in damaged.items()]
     return scores
 
 
-def _read(
-    run: RunRecord, measures: Sequence[str], sets: Sequence[str], problems: list[str]
-) -> dict[str, SentenceStatistics] | None:
-    try:
-        return read_sentence_statistics(run.path, measures, sets)
-    except UserError as error:
-        problems.append(f"{run.path.name} is left out of the differences: {error}")
-        return None
+def _statistics(
+    groups: Sequence[Group], measures: Sequence[str], name: str, damaged: dict[Path, str]
+) -> list[tuple[Group, SentenceStatistics]]:
+    """Those of one set, of every run that has them; what cannot be read goes to `damaged`."""
+    having: list[tuple[Group, SentenceStatistics]] = []
+    for group in groups:
+        for run in group.runs:
+            try:
+                found = read_sentence_statistics(run.path, measures, [name]).get(name)
+            except UserError as error:
+                damaged[run.path] = str(error)
+                continue
+            if found is not None:
+                if having and found.ids == having[0][1].ids:
+                    # One list of ids for all of them.
+                    found = replace(found, ids=having[0][1].ids)
+                having.append((group, found))
+    return having
 
 
 def _common_ids(runs: Sequence[SentenceStatistics]) -> tuple[str, ...]:

@@ -13,25 +13,7 @@ from attnframe.comparison.corpus_scores import corpus_score
 from attnframe.patterns.alignment import alignment_error_rate
 from attnframe.runs.sentence_statistics import text_counts
 
-WORDS = [
-    "le",
-    "chat",
-    "noir",
-    "Dort",
-    "sur",
-    "la",
-    "table,",
-    "et",
-    "le",
-    "chien",
-    "rouge",
-    "voit",
-    "deux",
-    "femmes",
-    "qui",
-    "parlent",
-    ".",
-]
+WORDS = ["le", "chat", "noir", "Dort", "sur", "la", "table,", "et", "le", "chien", "rouge", "qui", "parle", "."]
 METRICS = {"bleu": BLEU, "chrf": CHRF}
 
 
