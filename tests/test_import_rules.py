@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "patterns": _ATTENTION | {"data.schema"},
     "testing": _ATTENTION | {"model", "patterns"},
     "runs": _ATTENTION | {"model", "patterns", "data"},
+    "comparison": _ATTENTION | {"model", "patterns", "data", "runs"},
     "training": _ATTENTION | {"model", "patterns", "data", "runs"},
     "sweeps": _ATTENTION | {"model", "patterns", "data", "runs", "training"},
 }
