@@ -3,6 +3,8 @@
 const LABEL_HEIGHT = 15;
 const LONGEST_LABEL = 20;
 const NARROW = 560;
+/** Of more lines than this the bands are fainter. */
+const MANY = 6;
 
 /** How far a band may stretch the chart beyond the lines, as a share of what the lines need. */
 const BAND_ROOM = 0.6;
@@ -22,7 +24,7 @@ class CurveChart {
   draw() {
     const { series } = this;
     this.width = Math.max(240, this.box.clientWidth);
-    this.height = Math.round(Math.min(430, Math.max(260, this.width * 0.52)));
+    this.height = Math.round(Math.min(500, Math.max(260, this.width * 0.56)));
     this.narrow = this.width < NARROW;
     const places = series.flatMap(({ x }) => x);
     const extent = [Math.min(...places), Math.max(...places)];
@@ -36,7 +38,7 @@ class CurveChart {
     this.cursor = svgElement("g", { class: "chart-cursor" });
     this.picture = svgElement(
       "svg",
-      { viewBox: `0 0 ${this.width} ${this.height}`, role: "img", "aria-label": this.title },
+      { class: series.length > MANY ? "many" : null, viewBox: `0 0 ${this.width} ${this.height}`, role: "img", "aria-label": this.title },
       svgElement("clipPath", { id: "plot" }, this.plotArea()),
       ...ticks.map(([value, text]) => this.valueTick(value, text)),
       ...this.placeTicks(extent),
@@ -53,7 +55,7 @@ class CurveChart {
   frameFor(ticks) {
     const longest = Math.max(...this.series.map(({ group }) => Math.min(LONGEST_LABEL, [...group.name].length)), 0);
     const numbers = Math.max(1, ...ticks.map(([, text]) => text.length));
-    const names = this.narrow ? 26 : 36 + 7.2 * longest;
+    const names = this.narrow ? 34 : 36 + 7.2 * longest;
     return { left: 14 + 7.2 * numbers, right: this.width - names, top: 12, bottom: this.height - 46 };
   }
 
@@ -76,7 +78,7 @@ class CurveChart {
   placeTicks([first, last]) {
     const { left, right, bottom } = this.frame;
     const { divisor, title } = this.unit;
-    const count = Math.max(2, Math.floor((right - left) / 90));
+    const count = Math.max(2, Math.floor((right - left) / 70));
     const ticks = roundTicks(first / divisor, last / divisor, count).map(([place, text]) =>
       svgElement(
         "g",
@@ -138,7 +140,10 @@ class CurveChart {
       return svgElement(
         "g",
         { class: `line-name ${group.mark}`, "data-group": group.index },
-        svgElement("path", { class: "leader", d: `M${x} ${y}L${right + 5} ${places[index]}h4` }),
+        // To a line that ended early a leader would cross the others: its number stands there instead.
+        x > right - LABEL_HEIGHT
+          ? svgElement("path", { class: "leader", d: `M${x} ${y}L${right + 5} ${places[index]}h4` })
+          : svgElement("text", { class: "end-number", x: x + 5, y: y - 4 }, String(group.number)),
         svgElement(
           "text",
           { x: right + 12, y: places[index] + 4, direction: "ltr" },
@@ -158,7 +163,7 @@ class CurveChart {
       if (at < 0 || one.mean[at] === null) return [];
       const { group, x, mean } = one;
       return [
-        svgElement("circle", { class: `point ${group.mark}`, cx: this.across(x[at]), cy: this.down(mean[at]), r: 3.5 }),
+        svgElement("circle", { class: `point ${group.mark}`, "data-group": group.index, cx: this.across(x[at]), cy: this.down(mean[at]), r: 3.5 }),
       ];
     });
     const line = svgElement("path", { class: "now", d: `M${this.across(place)} ${top}V${bottom}` });

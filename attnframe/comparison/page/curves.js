@@ -53,6 +53,7 @@ class Curves {
       .sort((one, other) => one.group.index - other.group.index);
     this.places = [...new Set(this.series.flatMap(({ x }) => x))].sort((a, b) => a - b);
     this.unit = axisUnit(this.axis, this.places.at(-1));
+    this.numberText = numberWriter(this.series.flatMap(({ mean }) => mean));
     this.writeRows();
     this.writeNote();
     this.render();
@@ -68,8 +69,15 @@ class Curves {
       box.addEventListener("change", () => this.switchTo((one) => (one === group ? box.checked : !this.off.has(one.name))));
       const cells = ["value", "interval"].map((kind) => element("td", { class: `number ${kind}` }));
       const label = element("label", { for: id }, group.label());
-      const row = element("tr", { "data-group": group.index }, element("td", {}, box), element("th", { scope: "row" }, label), ...cells);
-      return { group, box, cells, row };
+      const end = element("span", { class: "ended" });
+      const row = element(
+        "tr",
+        { "data-group": group.index },
+        element("td", {}, box),
+        element("th", { scope: "row" }, label, end),
+        ...cells,
+      );
+      return { group, box, cells, end, row };
     });
     const names = ["Shown", "Group", "Mean", "Band"].map((name, index) =>
       element("th", { scope: "col", class: index > 1 ? "number" : null }, element("span", { class: index ? null : "unseen" }, name)),
@@ -144,13 +152,12 @@ class Curves {
   }
 
   /** Write a line's numbers into its row; what is said of it aloud, nothing where it is switched off. */
-  read(one, place, { box, cells: [value, interval] }) {
+  read(one, place, { box, end, cells: [value, interval] }) {
     const at = lastAt(one, place);
-    const number = (values) => (at < 0 || values === null || values[at] === null ? null : minus(shortNumber(values[at], 4)));
+    const number = (values) => (at < 0 || values === null || values[at] === null ? null : this.numberText(values[at]));
     const [mean, low, high] = [one.mean, one.low, one.high].map(number);
-    // A line of its own places, or that has ended, says where its number is from.
-    const from = at < 0 || one.x[at] === place ? "" : placeText(this.axis, one.x[at], this.unit);
-    value.replaceChildren(mean ?? "–", element("span", { class: "from" }, from));
+    end.textContent = place > one.x.at(-1) ? `ended at ${placeText(this.axis, one.x.at(-1), this.unit)}` : "";
+    value.textContent = mean ?? "–";
     interval.textContent = low === null || high === null ? "–" : `${low} to ${high}`;
     return box.checked && mean !== null && `${one.group.name} ${mean}`;
   }
@@ -162,4 +169,13 @@ class Curves {
       part.classList.toggle("pale", chosen !== undefined && part.dataset.group !== chosen);
     }
   }
+}
+
+/** How all numbers of a metric are written: with the same decimals, or shortly where those would not do. */
+function numberWriter(values) {
+  const rows = values.map((value) => [value]);
+  const largest = Math.max(...values.map(Math.abs));
+  const decimals = columnDecimals(rows, 0);
+  const isPlain = largest === 0 || (largest >= 0.01 && largest < 1e6);
+  return (value) => minus(isPlain ? value.toFixed(decimals) : shortNumber(value, 4));
 }

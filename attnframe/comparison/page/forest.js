@@ -25,11 +25,12 @@ class Forest {
     const pair = byId("pairs").value;
     const rows = shown.filter((one) => pair === EVERY_PAIR || pair === one.first || pair === one.second);
     const axis = forestAxis(shown);
+    const decimals = differenceDecimals(shown);
     byId("forest").setAttribute("aria-label", `Differences in ${measure} on ${byId("set").value}`);
-    byId("forest").replaceChildren(forestHead(measure, axis), ...rows.map((one) => this.row(one, axis)));
+    byId("forest").replaceChildren(forestHead(measure, axis), ...rows.map((one) => this.row(one, axis, decimals)));
   }
 
-  row(one, axis) {
+  row(one, axis, decimals) {
     const clear = one.p_holm !== null && one.p_holm < SIGNIFICANT;
     return element(
       "div",
@@ -41,8 +42,8 @@ class Forest {
         element("span", { class: "against" }, " − "),
         this.groups.get(one.second).label(),
       ),
-      element("span", { class: "forest-plot", role: "cell" }, forestPlot(one, axis, clear)),
-      forestCell("difference", "", differenceText(one)),
+      element("span", { class: "forest-plot", role: "cell" }, forestPlot(one, axis, clear, decimals)),
+      forestCell("difference", "", differenceText(one, decimals)),
       forestCell("p", "p ", probabilityText(one.p)),
       forestCell("holm", "p (Holm) ", probabilityText(one.p_holm)),
       element("span", { class: "verdict", role: "cell", dir: "auto" }, one.verdict),
@@ -86,7 +87,7 @@ function forestAxis(rows) {
   };
 }
 
-function forestPlot({ first, second, low, high, difference }, axis, clear) {
+function forestPlot({ first, second, low, high, difference }, axis, clear, decimals) {
   const lines = axis.ticks.map(([value]) => {
     const x = axis.at(value);
     return svgElement("line", { class: value === 0 ? "zero" : "grid-line", x1: x, x2: x, y1: "0", y2: "100%" });
@@ -100,7 +101,7 @@ function forestPlot({ first, second, low, high, difference }, axis, clear) {
             svgElement("line", { class: "interval-end", x1: axis.at(end), x2: axis.at(end), y1: "36%", y2: "64%" }),
           ),
         ];
-  const label = `${first} minus ${second}: ${differenceText({ difference, low, high })}`;
+  const label = `${first} minus ${second}: ${differenceText({ difference, low, high }, decimals)}`;
   return svgElement(
     "svg",
     { class: clear ? "forest-picture clear" : "forest-picture", role: "img", "aria-label": label },
@@ -115,13 +116,20 @@ function forestCell(kind, name, text) {
   return element("span", { class: kind, role: "cell" }, element("span", { class: "cell-name" }, name), text);
 }
 
-function differenceText({ difference, low, high }) {
-  const said = signed(difference);
-  return low === null ? `${said}, no interval` : `${said} [${signed(low)}, ${signed(high)}]`;
+/** Decimals for all rows, such that the largest difference has three digits. */
+function differenceDecimals(rows) {
+  const largest = Math.max(...rows.map(({ difference }) => Math.abs(difference)));
+  return largest > 0 ? Math.min(9, Math.max(0, 2 - Math.floor(Math.log10(largest)))) : 2;
 }
 
-function signed(value) {
-  return value > 0 ? `+${shortNumber(value)}` : minus(shortNumber(value));
+function differenceText({ difference, low, high }, decimals) {
+  const said = (value) => signed(value, decimals);
+  return low === null ? `${said(difference)}, no interval` : `${said(difference)} [${said(low)}, ${said(high)}]`;
+}
+
+function signed(value, decimals) {
+  const text = value.toFixed(decimals);
+  return Number(text) > 0 ? `+${text}` : minus(Number(text) === 0 ? text.replace("-", "") : text);
 }
 
 function probabilityText(p) {

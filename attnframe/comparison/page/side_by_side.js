@@ -11,6 +11,8 @@ class SideBySide {
     this.view = { source: this.sources[0], gold: true, quantity: "weights" };
     this.view.site = first.opening?.[0] ?? (allSites(this.runs).includes("cross") ? "cross" : allSites(this.runs)[0]);
     Object.assign(this.view, openingHead(first, this.view.source, this.view.site));
+    // Heads have no identity from one group to another, so the best of each compare better than those of one number.
+    if (this.runs.every((run) => run.opening?.[0] === this.view.site)) this.view.head = OWN_HEAD;
     byId("maps").append(...this.columns.map(({ panel }) => panel));
     const left = sentences.recorded - sentences.shown;
     byId("sentences-note").textContent = left
@@ -92,6 +94,7 @@ class SideBySide {
       element("div", { class: "legend" }, ...legend(scale, this.view.quantity, "all maps of these layers", maps)),
       element("p", { class: "reason" }, ...linkKey(links)),
       element("p", { class: "reason" }, siteWords(this.view.site)[0]),
+      element("p", { class: "reason" }, "Point at a cell, or move with the arrow keys, to read it in every map."),
     );
   }
 }
@@ -111,6 +114,7 @@ function together(patterns) {
 class SharedHeatMap extends HeatMap {
   moveTo(cell) {
     super.moveTo(cell);
+    if (!cell) this.readout.replaceChildren();
     this.readout.setAttribute("aria-live", "polite");
     if (cell) this.moved?.(cell);
   }
@@ -119,7 +123,9 @@ class SharedHeatMap extends HeatMap {
   followTo(cell) {
     this.readout.setAttribute("aria-live", "off");
     const { queries, keys } = this.pattern ?? { queries: [], keys: [] };
-    super.moveTo(cell.row < queries.length && cell.column < keys.length ? cell : null);
+    const there = cell.row < queries.length && cell.column < keys.length;
+    super.moveTo(there ? cell : null);
+    if (!there) this.readout.replaceChildren();
   }
 }
 
@@ -131,7 +137,7 @@ class Column {
     this.heatMap = new SharedHeatMap(id);
     this.notice = element("p", { id: `${id}-notice`, class: "notice", role: "status" });
     this.where = element("p", { id: `${id}-where`, class: "reason" });
-    this.body = element("div", {}, this.heatMap.readout, this.heatMap.box);
+    this.body = element("div", {}, this.heatMap.box, this.heatMap.readout);
     this.panel = element(
       "section",
       { id, class: "map-panel", "aria-label": group.name },
