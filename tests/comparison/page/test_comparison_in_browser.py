@@ -152,6 +152,12 @@ def test_hostile_texts_are_shown_as_they_are(show_comparison: ShowComparison) ->
         assert page.locator(place).text_content() == HOSTILE
 
 
+def test_a_short_name_is_not_broken_on_a_phone(show_comparison: ShowComparison) -> None:
+    page = show_comparison(comparison(), width=390)
+    heights = [name.bounding_box()["height"] for name in page.locator("#results .group-name").all()]
+    assert max(heights) < 30
+
+
 @pytest.mark.parametrize("width", [390, 768, 1440])
 def test_the_page_itself_never_scrolls_sideways(show_comparison: ShowComparison, width: int) -> None:
     names = [f"{place}_a_very_long_name_without_any_space" for place in range(12)]
