@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
     else:
         _print(comparison, page)
     for sentence in comparison.warnings:
-        print(f"attention: {sentence}" if sys.stderr.isatty() else sentence, file=sys.stderr)
+        print(f"warning: {sentence}", file=sys.stderr)
     if "--no-open" not in given.switches and "--format" not in given.values and "--json" not in given.switches:
         open_in_browser(page)
     return 0

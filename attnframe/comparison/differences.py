@@ -21,6 +21,7 @@ SIGNIFICANT = 0.05
 
 NOT_TESTED = "not tested: one run says nothing of other seeds; the interval is that of these very runs"
 NONE_SHOWN = "no difference shown"
+BETTER, WORSE = "the first is better", "the first is worse"
 
 Pair = tuple[Group, Group]
 """The first is compared with the second."""
@@ -42,12 +43,12 @@ class GroupDifference:
 
     @property
     def verdict(self) -> str:
-        """In words what may be said of the first group: better, worse, or why nothing."""
+        """In words what may be said of the first group, or why nothing."""
         if self.p_holm is None:
             return NOT_TESTED
         if self.p_holm >= SIGNIFICANT:
             return NONE_SHOWN
-        return "better" if (self.found.difference < 0) == (self.measure in LOWER_IS_BETTER) else "worse"
+        return BETTER if (self.found.difference < 0) == (self.measure in LOWER_IS_BETTER) else WORSE
 
 
 def group_differences(

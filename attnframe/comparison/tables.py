@@ -42,7 +42,8 @@ _COST_MEANING = (
 )
 _DIFFERENCE_MEANING = (
     "The first group minus the second on the same sentences, with its 95 % interval over seeds and sentences together; "
-    "p after Holm's correction over all differences in this table."
+    "p after Holm's correction over all differences in this table. The intervals are each for itself, so that one may "
+    "leave zero out where the verdict, which is over all of them, shows no difference."
 )
 
 
@@ -156,7 +157,7 @@ def difference_table(differences: Sequence[GroupDifference]) -> PageTable:
         ]
         for one in differences
     ]
-    columns = ["first", "second", "set", "measure", "difference", "95 % interval", "p (Holm)", "the first is"]
+    columns = ["first", "second", "set", "measure", "difference", "95 % interval", "p (Holm)", "verdict"]
     return PageTable("Differences", columns, rows, _DIFFERENCE_MEANING)
 
 

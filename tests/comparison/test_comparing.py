@@ -15,7 +15,7 @@ from synthetic_runs import draw_hits, make_run
 
 from attnframe import UserError
 from attnframe.comparison.comparing import Comparison, compare
-from attnframe.comparison.differences import NONE_SHOWN, NOT_TESTED
+from attnframe.comparison.differences import BETTER, NONE_SHOWN, NOT_TESTED, WORSE
 from attnframe.comparison.page_content import page_content
 from attnframe.comparison.rendering import csv_text, latex, markdown
 from attnframe.comparison.run_records import read_runs
@@ -52,7 +52,7 @@ def test_every_group_is_compared_with_multi_head(comparison: Comparison) -> None
 
 def test_a_large_difference_is_called_and_a_small_one_is_not(comparison: Comparison) -> None:
     verdicts = {(one.first, one.set): one.verdict for one in comparison.differences}
-    assert verdicts["uniform", "test"] == "worse"
+    assert verdicts["uniform", "test"] == WORSE
     assert verdicts["low_rank_v", "test"] == NONE_SHOWN
 
 
@@ -82,8 +82,8 @@ def test_lower_is_better_where_it_is(tmp_path: Path) -> None:
     from attnframe.comparison.differences import GroupDifference
 
     found = Difference(-0.2, -0.3, -0.1, 0.001)
-    assert GroupDifference("a", "b", "loss", "test", found, 0.002).verdict == "better"
-    assert GroupDifference("a", "b", "bleu", "test", found, 0.002).verdict == "worse"
+    assert GroupDifference("a", "b", "loss", "test", found, 0.002).verdict == BETTER
+    assert GroupDifference("a", "b", "bleu", "test", found, 0.002).verdict == WORSE
     assert GroupDifference("a", "b", "bleu", "test", found, None).verdict == NOT_TESTED
 
 
