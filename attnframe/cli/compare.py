@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnframe.cli.browser import open_in_browser
 from attnframe.cli.output import print_json, print_table, wants_help, write
@@ -81,7 +80,7 @@ def main(arguments: list[str]) -> int:
     from attnframe.comparison.comparing import compare
     from attnframe.comparison.page import comparison_html
     from attnframe.comparison.page_content import page_content
-    from attnframe.comparison.rendering import FORMATS, csv_text, latex, markdown
+    from attnframe.comparison.rendering import FORMATS, as_json, csv_text, latex, markdown
     from attnframe.comparison.run_records import read_runs
 
     comparison = compare(
@@ -106,7 +105,7 @@ def main(arguments: list[str]) -> int:
     if "--format" in given.values:
         write(FORMATS[given.values["--format"]](comparison))
     elif "--json" in given.switches:
-        print_json(_as_json(comparison))
+        print_json(as_json(comparison))
     else:
         _print(comparison, page)
     for sentence in comparison.warnings:
@@ -208,48 +207,3 @@ def _log_to_wandb(comparison: Comparison, page: Path, title: str) -> None:
     log_comparison(
         page.parent, page, tables, name=title, project=settings.get("project", "attnframe"), config={"groups": groups}
     )
-
-
-def _as_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything but curves and patterns."""
-    return {
-        "reference": comparison.reference.name,
-        "groups": [
-            {
-                "name": group.name,
-                "runs": [str(run.path) for run in group.runs],
-                "seeds": [run.seed for run in group.runs],
-                "left_out": [{"run": str(run.path), "why": why} for run, why in group.left_out],
-            }
-            for group in comparison.groups
-        ],
-        "numbers": [
-            {
-                "group": number.group,
-                "set": number.set or None,
-                "measure": number.measure,
-                "mean": number.estimate.mean,
-                "low": number.estimate.low,
-                "high": number.estimate.high,
-                "runs": number.estimate.count,
-            }
-            for number in comparison.numbers
-        ],
-        "differences": [
-            {
-                "first": one.first,
-                "second": one.second,
-                "set": one.set,
-                "measure": one.measure,
-                "difference": one.found.difference,
-                "low": one.found.low if math.isfinite(one.found.low) else None,
-                "high": one.found.high if math.isfinite(one.found.high) else None,
-                "p": one.found.p,
-                "p_holm": one.p_holm,
-                "verdict": one.verdict,
-            }
-            for one in comparison.differences
-        ],
-        "warnings": [{"kind": caveat.kind, "sentence": caveat.sentence} for caveat in comparison.caveats],
-        "problems": list(comparison.problems),
-    }

@@ -9,6 +9,7 @@ from typing import Any
 
 from attnframe.comparison.differences import Pair
 from attnframe.comparison.grouping import Group
+from attnframe.comparison.run_records import RunRecord
 
 _TOLERANCE = 0.01
 _MOST_OF_A_KIND = 5
@@ -21,6 +22,8 @@ _BUDGET = (
 _EVALUATION = ("decoding", "decoding.beam_size", "decoding.length_penalty", "trainer.limit_test_batches")
 _PLACE = ("device", "precision", "threads", "platform")
 _VERSIONS = ("attnframe", "torch")
+_ON_OTHER_MACHINES = "ran on different machines, so times say little"
+_WITH_OTHER_VERSIONS = "ran with different versions"
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ def caveats(groups: Sequence[Group], pairs: Sequence[Pair]) -> list[Caveat]:
         ("evaluation", _of_pairs(pairs, _evaluation)),
         ("number of seeds", _of_pairs(pairs, _counts)),
         ("unfinished", _unfinished(groups)),
-        ("place", [*_of_pairs(pairs, _place), *_within(groups)]),
-        ("versions", _of_pairs(pairs, _versions)),
+        ("place", [*_of_pairs(pairs, _place), *_within(groups, _other_place, _ON_OTHER_MACHINES)]),
+        ("versions", [*_of_pairs(pairs, _versions), *_within(groups, _other_versions, _WITH_OTHER_VERSIONS)]),
     ):
         listed = list(dict.fromkeys(sentences))
         found += [Caveat(kind, sentence) for sentence in listed[:_MOST_OF_A_KIND]]
@@ -135,24 +138,31 @@ def _unfinished(groups: Sequence[Group]) -> list[str]:
 
 
 def _place(first: Group, second: Group) -> str | None:
-    told = _unequal(first.first.manifest, second.first.manifest, _PLACE)
-    return f"{first.name} and {second.name} ran on different machines, so times say little: {told}." if told else None
+    told = _other_place(first.first, second.first)
+    return f"{first.name} and {second.name} {_ON_OTHER_MACHINES}: {told}." if told else None
 
 
-def _within(groups: Sequence[Group]) -> list[str]:
+def _other_place(one: RunRecord, other: RunRecord) -> str:
+    return _unequal(one.manifest, other.manifest, _PLACE)
+
+
+def _within(groups: Sequence[Group], unequal: Callable[[RunRecord, RunRecord], str], what: str) -> list[str]:
+    """A sentence for each group whose runs are not all like the first."""
     told = []
     for group in groups:
-        for run in group.runs[1:]:
-            if unequal := _unequal(group.runs[0].manifest, run.manifest, _PLACE):
-                told.append(f"The runs of {group.name} ran on different machines, so times say little: {unequal}.")
-                break
+        found = next((text for run in group.runs[1:] if (text := unequal(group.runs[0], run))), "")
+        if found:
+            told.append(f"The runs of {group.name} {what}: {found}.")
     return told
 
 
 def _versions(first: Group, second: Group) -> str | None:
-    one, other = (group.first.manifest.get("versions", {}) for group in (first, second))
-    told = _unequal(one, other, _VERSIONS)
-    return f"{first.name} and {second.name} ran with different versions: {told}." if told else None
+    told = _other_versions(first.first, second.first)
+    return f"{first.name} and {second.name} {_WITH_OTHER_VERSIONS}: {told}." if told else None
+
+
+def _other_versions(one: RunRecord, other: RunRecord) -> str:
+    return _unequal(one.manifest.get("versions", {}), other.manifest.get("versions", {}), _VERSIONS)
 
 
 def _unequal(first: Mapping[str, Any], second: Mapping[str, Any], keys: Sequence[str]) -> str:

@@ -157,12 +157,15 @@ def _names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
             if flat.get(key) not in (None, "") and usual.get(key, _UNUSUAL) != flat[key]
         ]
         nulls = [written(key, flat[key]) for key in differing if key in flat and flat[key] is None]
-        names.append(" ".join(words or nulls[:1]) or str(flat.get("attention", "runs")))
+        # A site without a variant of its own has that of the whole model.
+        is_plain = all(key.startswith(("attention@", "layers.")) for key in differing if flat.get(key) is None)
+        plain = written("attention", flat.get("attention"))
+        names.append(" ".join(words) or (plain if is_plain else nulls[0] if nulls else plain))
     if len(set(names)) < len(names):
         # Told apart by what one of them has not.
         names = [" ".join(written(key, flat.get(key)) for key in differing if flat.get(key) != "") for flat in settings]
     names = [name if name not in names[:place] else f"{name} ({place + 1})" for place, name in enumerate(names)]
-    if len(names) > 1 and all(name.startswith("attention=") and " " not in name for name in names):
+    if all(name.startswith("attention=") and " " not in name for name in names):
         names = [name.removeprefix("attention=") for name in names]
     return names
 

@@ -1,10 +1,12 @@
-"""A comparison as text: Markdown to read, CSV to compute with, LaTeX for a paper."""
+"""A comparison as text: Markdown to read, CSV and JSON to compute with, LaTeX for a paper."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from attnframe.comparison.comparing import Comparison
 from attnframe.patterns.page import PageTable
@@ -59,6 +61,51 @@ def latex(comparison: Comparison) -> str:
     parts = ["% Needs \\usepackage{booktabs}."]
     parts += [f"% Warning: {sentence}" for sentence in comparison.warnings]
     return "\n".join([*parts, *map(_latex_table, tables)]) + "\n"
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything but curves and patterns, as plain data; what is not finite is null."""
+    return {
+        "reference": comparison.reference.name,
+        "groups": [
+            {
+                "name": group.name,
+                "runs": [str(run.path) for run in group.runs],
+                "seeds": [run.seed for run in group.runs],
+                "left_out": [{"run": str(run.path), "why": why} for run, why in group.left_out],
+            }
+            for group in comparison.groups
+        ],
+        "numbers": [
+            {
+                "group": number.group,
+                "set": number.set or None,
+                "measure": number.measure,
+                "mean": number.estimate.mean,
+                "low": number.estimate.low,
+                "high": number.estimate.high,
+                "runs": number.estimate.count,
+            }
+            for number in comparison.numbers
+        ],
+        "differences": [
+            {
+                "first": one.first,
+                "second": one.second,
+                "set": one.set,
+                "measure": one.measure,
+                "difference": one.found.difference,
+                "low": one.found.low if math.isfinite(one.found.low) else None,
+                "high": one.found.high if math.isfinite(one.found.high) else None,
+                "p": one.found.p,
+                "p_holm": one.p_holm,
+                "verdict": one.verdict,
+            }
+            for one in comparison.differences
+        ],
+        "warnings": [{"kind": caveat.kind, "sentence": caveat.sentence} for caveat in comparison.caveats],
+        "problems": list(comparison.problems),
+    }
 
 
 def headline(comparison: Comparison) -> str:

@@ -16,6 +16,7 @@ from synthetic_runs import draw_hits, make_run
 from attnframe import UserError
 from attnframe.comparison.comparing import Comparison, compare
 from attnframe.comparison.differences import BETTER, NONE_SHOWN, NOT_TESTED, WORSE
+from attnframe.comparison.page import comparison_html
 from attnframe.comparison.page_content import page_content
 from attnframe.comparison.rendering import csv_text, latex, markdown
 from attnframe.comparison.run_records import read_runs
@@ -208,3 +209,5 @@ def test_the_page_is_given_everything(comparison: Comparison) -> None:
     assert len(page.differences) == len(comparison.differences)
     assert {curve.group for curve in page.curves} == {"multi_head", "uniform", "low_rank_v"}
     assert page.patterns == []
+    # Which refuses what it cannot show.
+    assert "Title" in comparison_html(page)

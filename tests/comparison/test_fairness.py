@@ -91,6 +91,14 @@ def test_runs_of_one_group_on_different_machines_are_flagged(tmp_path: Path) -> 
     assert "The runs of multi_head ran on different machines" in flagged(tmp_path)["place"]
 
 
+def test_runs_of_one_group_of_different_versions_are_flagged(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", seed=1)
+    make_run(tmp_path / "b", seed=2, manifest={"versions": {"attnframe": "0.1.0", "torch": "2.11.0"}})
+    assert (
+        flagged(tmp_path)["versions"] == "The runs of multi_head ran with different versions: torch 2.13.0 and 2.11.0."
+    )
+
+
 def test_models_matched_in_flops_may_differ_in_parameters(tmp_path: Path) -> None:
     matched = {"by": "flops", "d_ff_before": 64, "d_ff": 71}
     make_groups(

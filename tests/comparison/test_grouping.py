@@ -56,10 +56,16 @@ def test_a_site_and_a_list_are_written_as_overrides(tmp_path: Path) -> None:
     make_run(tmp_path / "b", changes={"cross": {"name": "uniform"}})
     make_run(tmp_path / "c", changes={"layers.cross": ["multi_head", "uniform"]})
     assert names(tmp_path) == [
-        "attention@cross=null",
+        "attention=multi_head",
         "attention@cross=uniform",
         "layers.cross=[multi_head,uniform]",
     ]
+
+
+def test_a_group_that_only_lacks_what_others_have_is_called_by_that(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", changes={"trainer.max_time": "00:00:10:00"})
+    assert names(tmp_path) == ["trainer.max_time=null", "trainer.max_time=00:00:10:00"]
 
 
 def test_other_data_and_other_sources_make_other_groups(tmp_path: Path) -> None:
