@@ -54,6 +54,8 @@ def training_flops_per_token(
 def watch_memory(device: torch.device) -> None:
     """Begin anew with the peak of `device`; that of a CPU is the process's, and cannot."""
     if device.type == "cuda":
+        # Nothing may have been there yet, and the statistics are refused before that.
+        torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)
 
 
