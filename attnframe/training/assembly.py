@@ -34,7 +34,7 @@ class Assembly:
     """
 
     def __init__(self, settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory) -> None:
-        self.settings, self.folder = settings, folder
+        self.settings, self.folder, self.attention = settings, folder, attention
         self.shown: bool = settings["trainer"]["enable_progress_bar"]
         L.seed_everything(settings["seed"], workers=True, verbose=False)
         with working("reading data", shown=self.shown):

@@ -64,6 +64,11 @@ class MetricsLog(L.Callback):
         self.steps_to_95: int | None = None
 
     @property
+    def tokens(self) -> int:
+        """Target tokens trained on, EOS counted and padding not."""
+        return self._tokens
+
+    @property
     def tokens_per_second(self) -> float:
         """Target tokens trained on per second of training, validations and pattern drawing left out."""
         return self._tokens / max(self.seconds, 1e-9)

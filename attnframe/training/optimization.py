@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -30,6 +31,14 @@ def token_losses(
     nll = -log_probabilities.gather(-1, tgt_out[..., None])[..., 0].masked_fill(~keep, 0.0).sum() / tokens
     spread = -log_probabilities.mean(dim=-1).masked_fill(~keep, 0.0).sum() / tokens
     return (1 - label_smoothing) * nll + label_smoothing * spread, nll
+
+
+def sentence_losses(
+    logits: Float[Tensor, "batch target vocab"], tgt_out: Int[Tensor, "batch target"]
+) -> Float[Tensor, " batch"]:
+    """Negative log-likelihood of each sentence in nats, summed over its target tokens, padding left out."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return functional.cross_entropy(logits.transpose(1, 2), tgt_out, ignore_index=PAD, reduction="none").sum(-1)
 
 
 def make_optimizer(model: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> Optimizer:

@@ -20,6 +20,7 @@ from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.loading import read_manifest
 from attnframe.training.assembly import Assembly
+from attnframe.training.cost import peak_memory_bytes, training_flops_per_token, watch_memory
 from attnframe.training.final_report import leave_report, leave_report_of_stopped_run
 from attnframe.training.interruption import Interrupted, Interruption
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
@@ -171,6 +172,8 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
     tokenizers = {"source": data.src_tokenizer.state_dict(), "target": data.tgt_tokenizer.state_dict()}
     parts.folder.write_json("tokenizers.json", tokenizers)
     trainer, task, interruption = parts.trainer, parts.task, parts.interruption
+    device = trainer.strategy.root_device
+    watch_memory(device)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         # Where nothing was left to train.
@@ -194,6 +197,9 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
         "train/best_step": checkpoints.best_step,
         "train/tokens_per_second": metrics.tokens_per_second,
         "train/seconds": metrics.seconds,
+        "train/target_tokens": metrics.tokens,
+        "train/flops_per_token": training_flops_per_token(settings, parts.attention, data),
+        "train/peak_memory_bytes": peak_memory_bytes(device),
         "backend": ",".join(sorted({entry["backend"] for entry in parts.backends.values()})),
         **described(settings, parts.model, data.corpus, data.tgt_tokenizer, Decoding.of(settings["decoding"])),
     }
