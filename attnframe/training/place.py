@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from attnframe.training.data_module import TranslationData
+from attnframe.training.world import ALONE, World
 
 
 class Place(L.Callback):
@@ -20,11 +21,13 @@ class Place(L.Callback):
     to a repeated validation or a lost batch when training goes on. So the counters of the checkpoint are set to the one
     state from which it goes on right: `batch` batches of `epoch` are done, none is begun, and no validation is due.
 
-    `step` counts optimizer steps; `is_whole` says whether the last batch ended one, with no gradient left over.
+    `step` counts optimizer steps; `is_whole` says whether the last batch ended one, with no gradient left over. Each
+    process of `world` has random numbers of its own.
     """
 
-    def __init__(self, data: TranslationData) -> None:
+    def __init__(self, data: TranslationData, world: World = ALONE) -> None:
         self._data = data
+        self._world = world
         self.step = self.epoch = self.batch = 0
         self._batches = 0  # of all epochs together
         self.is_whole = True
@@ -64,18 +67,20 @@ class Place(L.Callback):
             self._stored = None
 
     def state_dict(self) -> dict[str, Any]:
+        first, *others = self._world.gathered(self._stored or random_state())
         return {
             "step": self.step,
             "epoch": self.epoch,
             "batch": self.batch,
             "batches": self._batches,
-            "random": self._stored or random_state(),
+            "random": first,
+            "random_of_others": others,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.step, self.epoch, self.batch = state_dict["step"], state_dict["epoch"], state_dict["batch"]
         self._batches = state_dict["batches"]
-        self._stored = state_dict["random"]
+        self._stored = [state_dict["random"], *state_dict.get("random_of_others", [])][self._world.rank]
         self._data.begin_at(self.epoch, self.batch)
 
 

@@ -1,0 +1,85 @@
+"""DDP and FSDP as this framework runs them: Lightning's strategies, in processes that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from attnframe.errors import UserError, did_you_mean
+from attnframe.model.layers import DecoderLayer, EncoderLayer
+from attnframe.training.world import PATIENCE, World
+
+_SHARDED_PRECISIONS = ("32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed")
+
+
+def make_strategy(settings: Mapping[str, Any], world: World) -> tuple[str | Strategy, list[LightningEnvironment]]:
+    """What `Trainer` takes as `strategy` and as `plugins` for the settings under `trainer`. Raises `UserError`."""
+    name = settings.get("strategy", "auto")
+    if name == "auto":
+        return "auto", []
+    environment = [_Standing(world, len_of(settings["devices"]))]
+    if name == "ddp":
+        # A variant may leave a parameter out of a step. Buffers are derived, and may be of different length.
+        return DDPStrategy(timeout=PATIENCE, find_unused_parameters=True, broadcast_buffers=False), environment
+    precision = str({32: "32-true", "32": "32-true"}.get(settings["precision"], settings["precision"]))
+    if precision not in _SHARDED_PRECISIONS:
+        raise UserError(f"trainer.precision={precision} with fsdp: {did_you_mean(precision, _SHARDED_PRECISIONS)}")
+    return _Sharded(timeout=PATIENCE, auto_wrap_policy={EncoderLayer, DecoderLayer}), environment
+
+
+def len_of(devices: Any) -> int:
+    """How many processes `trainer.devices` asks for on one machine."""
+    return len(devices) if isinstance(devices, list) else int(devices)
+
+
+def is_sharded(settings: Mapping[str, Any]) -> bool:
+    """Whether under the settings `trainer` no process holds all the weights."""
+    return str(settings["strategy"]) == "fsdp"
+
+
+def is_parallel(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings `trainer` are those of a run in processes of its own."""
+    return str(settings["strategy"]) != "auto"
+
+
+class _Standing(LightningEnvironment):
+    """The processes have been started and have met: Lightning is to start none, and to look for none."""
+
+    def __init__(self, world: World, per_machine: int) -> None:
+        super().__init__()
+        self._world, self._per_machine = world, per_machine
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    def world_size(self) -> int:
+        return self._world.size
+
+    def global_rank(self) -> int:
+        return self._world.rank
+
+    def local_rank(self) -> int:
+        return self._world.rank % self._per_machine
+
+    def node_rank(self) -> int:
+        return self._world.rank // self._per_machine
+
+
+class _Sharded(FSDPStrategy):
+    """FSDP with whole checkpoints, on CPUs too: it is only by the name "fsdp" that Lightning refuses them.
+
+    Wrapped once: what comes after training, a last validation and its checkpoint, finds the same shards.
+    """
+
+    _wrapped: FullyShardedDataParallel | None = None
+
+    def _setup_model(self, model: nn.Module) -> nn.Module:
+        if self._wrapped is None:
+            self._wrapped = super()._setup_model(model)
+        return self._wrapped
