@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Timer
 
-from attnframe.model import AttentionFactory
+from attnframe.model import AttentionFactory, Seq2Seq
 from attnframe.runs.building import build_model
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
@@ -53,15 +53,7 @@ class Assembly:
             self.data = TranslationData(settings["data"], seed=settings["seed"], world=world)
         src, tgt = self.data.src_tokenizer, self.data.tgt_tokenizer
         self.model = build_model(settings, attention, src_vocab_size=len(src), tgt_vocab_size=len(tgt))
-        self.task = TranslationTask(
-            self.model,
-            self.data,
-            optimizer=settings["optimizer"],
-            scheduler=settings["scheduler"],
-            decoding=Decoding.of(settings["decoding"]),
-            world=world,
-            sharded=is_sharded(settings["trainer"]),
-        )
+        self.task = self._task(self.model, world, sharded=is_sharded(settings["trainer"]))
         # A schedule that needs an end is refused here, and not when training begins.
         trainer = settings["trainer"]
         is_endless = trainer["max_steps"] == -1 and trainer["max_epochs"] in (None, -1)
@@ -77,6 +69,22 @@ class Assembly:
         if not world.is_first:
             # The weights are the same everywhere by now; what dropout draws from here on must not be.
             L.seed_everything(_seed_of(settings["seed"], world.rank), workers=True, verbose=False)
+
+    def evaluated_task(self) -> TranslationTask:
+        """A task over the whole model, for one process that evaluates it alone when training is over."""
+        whole = self.task.whole_model
+        return self.task if whole is self.model else self._task(whole, ALONE)
+
+    def _task(self, model: Seq2Seq, world: World, *, sharded: bool = False) -> TranslationTask:
+        return TranslationTask(
+            model,
+            self.data,
+            optimizer=self.settings["optimizer"],
+            scheduler=self.settings["scheduler"],
+            decoding=Decoding.of(self.settings["decoding"]),
+            world=world,
+            sharded=sharded,
+        )
 
     def _callbacks(self, attention: AttentionFactory) -> list[Callback]:
         callbacks = self.settings["callbacks"]

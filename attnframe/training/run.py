@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import traceback
@@ -12,22 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
+from attnframe.runs.building import attention_factory
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
 from attnframe.training.assembly import Assembly
 from attnframe.training.final_report import leave_report, leave_report_of_stopped_run
-from attnframe.training.interruption import Interrupted, Interruption
+from attnframe.training.interruption import Interrupted
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
+from attnframe.training.meeting import given_place, meeting_point
+from attnframe.training.processes import Team, leading
 from attnframe.training.progress import working
 from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.stopped_run import read_stopped_run
-from attnframe.training.task import TranslationTask
+from attnframe.training.strategy import in_one_process
 from attnframe.training.trainer import make_trainer
+from attnframe.training.world import World
 
 
 class RunFailed(Exception):  # noqa: N818  reads as what happened
@@ -42,13 +48,14 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) ->
     """
     folder = RunFolder(path)
     folder.claim()
-    with folder.held(), _closing(folder):
+    with folder.held(), _closing(folder), leading(settings["trainer"]) as team:
         _quieten()
+        _tell(team, settings, folder, checkpoint=None)
         loggers = make_loggers(settings["logger"], LoggedRun(folder, settings["name"], settings))
-        parts = Assembly(settings, folder, attention)
+        parts = Assembly(settings, folder, attention, team.world)
         parts.trainer.loggers = loggers
         folder.write_manifest(parts.manifest())
-        return _train(parts, checkpoint=None)
+        return _train(parts, team, checkpoint=None)
 
 
 def resume(
@@ -66,26 +73,58 @@ def resume(
     `run` does.
     """
     folder = RunFolder(path)
-    with folder.held():
+    with folder.held(), leading(settings["trainer"]) as team:
         _quieten()
         try:
-            parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits)
+            parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits, team.world)
         except MisconfigurationException as error:
             raise UserError(str(error)) from error
         going_on(manifest["resumed"][-1]["step"])
         folder.reopen()
         with _closing(folder):
             folder.write_manifest(manifest)
-            return _train(parts, checkpoint=checkpoint)
+            _tell(team, settings, folder, checkpoint)
+            return _train(parts, team, checkpoint=checkpoint)
+
+
+def take_part() -> None:
+    """What a process of a run after the first does: train with the others, and neither write nor say anything.
+
+    Which run that is, the first process tells.
+    """
+    _quieten()
+    logging.disable(logging.CRITICAL)
+    rank, size = given_place()
+    store, world = meeting_point(), World(rank, size)
+    job = json.loads(store.get("job"))
+    settings, checkpoint = job["settings"], job["checkpoint"]
+    parts = Assembly(settings, RunFolder(Path(job["folder"])), attention_factory(settings), world)
+    world.connect(dist.PrefixStore("groups", store), parts.trainer.strategy.root_device)
+    try:
+        _fit(parts, checkpoint=checkpoint and Path(checkpoint))
+    except (Interrupted, SystemExit) as error:
+        if not isinstance(_cause(error), Interrupted):
+            raise
+    finally:
+        world.disconnect()
+
+
+def _tell(team: Team, settings: Mapping[str, Any], folder: RunFolder, checkpoint: Path | None) -> None:
+    whereabouts = {"folder": folder.path.absolute(), "checkpoint": checkpoint and checkpoint.absolute()}
+    team.tell({"settings": settings, **{key: path and str(path) for key, path in whereabouts.items()}})
 
 
 def _pick_up(
-    settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory, limits: Mapping[str, Any]
+    settings: Mapping[str, Any],
+    folder: RunFolder,
+    attention: AttentionFactory,
+    limits: Mapping[str, Any],
+    world: World,
 ) -> tuple[Assembly, dict[str, Any], Path | None]:
     """The parts of a run that goes on, its new manifest, and its checkpoint if it has one; nothing is written."""
     stopped = read_stopped_run(folder, limits)
     stopped.check_limits(settings["trainer"])
-    parts = Assembly(settings, folder, attention)
+    parts = Assembly(settings, folder, attention, world)
     stopped.check_corpus(parts.data.corpus)
     stopped.check_weights(parts.model)
     first = stopped.manifest
@@ -127,29 +166,39 @@ def _cause(error: BaseException) -> BaseException | None:
     return error.__context__ if isinstance(error, SystemExit) else error
 
 
-def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
+def _fit(parts: Assembly, *, checkpoint: Path | None) -> None:
+    """Train from the state in `checkpoint`, or from the start, to a last state that is validated and saved."""
+    trainer, task, data = parts.trainer, parts.task, parts.data
+    trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    # Where nothing was left to train.
+    parts.place.restore_random_state()
+    if parts.world.first_says(parts.interruption.requested):
+        raise Interrupted(trainer.global_step)
+    if parts.metrics.validated_step != trainer.global_step:
+        trainer.validate(task, datamodule=data, verbose=False)
+        parts.checkpoints.save(trainer)
+
+
+def _train(parts: Assembly, team: Team, *, checkpoint: Path | None) -> dict[str, Any]:
     """Train from the state in `checkpoint`, or from the start; validate and test; the results."""
     settings, data, metrics, checkpoints = parts.settings, parts.data, parts.metrics, parts.checkpoints
     tokenizers = {"source": data.src_tokenizer.state_dict(), "target": data.tgt_tokenizer.state_dict()}
     parts.folder.write_json("tokenizers.json", tokenizers)
-    trainer, task, interruption = parts.trainer, parts.task, parts.interruption
+    trainer = parts.trainer
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        # Where nothing was left to train.
-        parts.place.restore_random_state()
-        if interruption.requested:
-            raise Interrupted(trainer.global_step)
-        if metrics.validated_step != trainer.global_step:
-            trainer.validate(task, datamodule=data, verbose=False)
-            checkpoints.save(trainer)
+        team.connect(trainer.strategy.root_device)
+        team.watch(lambda ended: parts.folder.close("FAILED", f"{ended}\n"))
+        _fit(parts, checkpoint=checkpoint)
+        # What is left to do takes one process.
+        team.world.disconnect()
         with working(f"testing the state of step {checkpoints.best_step}", shown=parts.shown):
-            results = _score_best(settings["trainer"], task, parts.folder, interruption)
+            results = _score_best(parts)
     except (Interrupted, SystemExit) as error:
         if isinstance(_cause(error), Interrupted):
             leave_report_of_stopped_run(parts.folder)
         raise
     finally:
-        interruption.restore()
+        parts.interruption.restore()
     results |= {
         "train/steps_to_95": metrics.steps_to_95,
         "train/steps": trainer.global_step,
@@ -157,7 +206,9 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
         "train/tokens_per_second": metrics.tokens_per_second,
         "train/seconds": metrics.seconds,
         "backend": ",".join(sorted({entry["backend"] for entry in parts.backends.values()})),
-        **described(settings, parts.model, data.corpus, data.tgt_tokenizer, Decoding.of(settings["decoding"])),
+        **described(
+            settings, parts.task.whole_model, data.corpus, data.tgt_tokenizer, Decoding.of(settings["decoding"])
+        ),
     }
     parts.folder.write_json("results.json", results)
     for logger in trainer.loggers:
@@ -169,14 +220,13 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
     return results
 
 
-def _score_best(
-    settings: Mapping[str, Any], task: TranslationTask, folder: RunFolder, interruption: Interruption
-) -> dict[str, Any]:
+def _score_best(parts: Assembly) -> dict[str, Any]:
     """Go back to the best state and score it on validation and every test set; writes predictions.tsv."""
+    folder, task = parts.folder, parts.evaluated_task()
     best = torch.load(folder.best_checkpoint, weights_only=True, map_location="cpu")
     task.load_state_dict(best["state_dict"])
     # A trainer without the other callbacks and loggers: these scores are no part of the training's history.
-    trainer = make_trainer(settings, folder, [interruption])
+    trainer = make_trainer(in_one_process(parts.settings["trainer"]), folder, [parts.interruption])
     trainer.validate(task, datamodule=task.data, verbose=False)
     trainer.test(task, datamodule=task.data, verbose=False)
     results: dict[str, Any] = dict(task.val_scores)

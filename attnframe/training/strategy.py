@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.nn.parallel import DistributedDataParallel
 
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model.layers import DecoderLayer, EncoderLayer
 from attnframe.training.world import PATIENCE, World
 
+_NEVER_USED = "never_used"
 _SHARDED_PRECISIONS = ("32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed")
 
 
@@ -24,8 +27,8 @@ def make_strategy(settings: Mapping[str, Any], world: World) -> tuple[str | Stra
         return "auto", []
     environment = [_Standing(world, len_of(settings["devices"]))]
     if name == "ddp":
-        # A variant may leave a parameter out of a step. Buffers are derived, and may be of different length.
-        return DDPStrategy(timeout=PATIENCE, find_unused_parameters=True, broadcast_buffers=False), environment
+        # Buffers are derived, and may be of different length.
+        return _Replicated(timeout=PATIENCE, find_unused_parameters=True, broadcast_buffers=False), environment
     precision = str({32: "32-true", "32": "32-true"}.get(settings["precision"], settings["precision"]))
     if precision not in _SHARDED_PRECISIONS:
         raise UserError(f"trainer.precision={precision} with fsdp: {did_you_mean(precision, _SHARDED_PRECISIONS)}")
@@ -45,6 +48,13 @@ def is_sharded(settings: Mapping[str, Any]) -> bool:
 def is_parallel(settings: Mapping[str, Any]) -> bool:
     """Whether the settings `trainer` are those of a run in processes of its own."""
     return str(settings["strategy"]) != "auto"
+
+
+def in_one_process(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings `trainer` for what the first process does alone, on the same device as before."""
+    devices = settings["devices"]
+    first = devices[:1] if isinstance(devices, list) else 1
+    return {**settings, "strategy": "auto", "num_nodes": 1, "devices": first}
 
 
 class _Standing(LightningEnvironment):
@@ -69,6 +79,22 @@ class _Standing(LightningEnvironment):
 
     def node_rank(self) -> int:
         return self._world.rank // self._per_machine
+
+
+class _Replicated(DDPStrategy):
+    """DDP of models that may leave a parameter out of a step, as a variant may.
+
+    PyTorch warns, past all of Python's filters, where none is ever left out: so it is given one more that always is.
+    """
+
+    def _setup_model(self, model: nn.Module) -> DistributedDataParallel:
+        device = next(model.parameters()).device
+        model.register_parameter(_NEVER_USED, nn.Parameter(torch.zeros((), device=device)))
+        try:
+            return super()._setup_model(model)
+        finally:
+            # Known to DDP, and to nobody else.
+            delattr(model, _NEVER_USED)
 
 
 class _Sharded(FSDPStrategy):

@@ -1,0 +1,173 @@
+"""The processes beside the first one: starting them, telling them the job, and noticing when one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import IO, Any
+
+import torch
+import torch.distributed as dist
+
+from attnframe.training.meeting import given_place, meeting_place_in, meeting_point
+from attnframe.training.strategy import is_parallel, len_of
+from attnframe.training.world import World
+
+# From the first sight of a dead process to the end of what waits for it in vain.
+_GRACE_SECONDS = 60.0
+_FAREWELL = timedelta(seconds=30)
+
+
+class ProcessEnded(Exception):  # noqa: N818  reads as what happened
+    """Another process of the run died before the run was done."""
+
+
+class Team:
+    """All processes of a run, as the first one sees them. A run that is not parallel has no others.
+
+    torchrun or Slurm has started the others, or they are started here: on this machine, with this interpreter. They
+    print nothing; what one says before it dies comes with the `ProcessEnded`.
+    """
+
+    def __init__(self, trainer: Mapping[str, Any]) -> None:
+        self.size = len_of(trainer["devices"]) * trainer["num_nodes"] if is_parallel(trainer) else 1
+        self.world = World(0, self.size, self._look_around)
+        self._others: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+        self._store: dist.Store | None = None
+        if not is_parallel(trainer):
+            return
+        if given_place()[1] == self.size > 1:
+            self._store = meeting_point()
+        else:
+            here = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+            self._store = meeting_place_in(here)
+            self._others = [_start(rank, self.size, here.port) for rank in range(1, self.size)]
+
+    def tell(self, job: Mapping[str, Any]) -> None:
+        """Give the others what they need to know, as plain JSON data; they wait for it."""
+        if self._store is not None:
+            self._store.set("job", json.dumps(job))
+
+    def connect(self, device: torch.device) -> None:
+        """Meet the others; this one computes on `device`."""
+        if self._store is not None:
+            self.world.connect(dist.PrefixStore("groups", self._store), device)
+
+    def _look_around(self) -> None:
+        if self.world.is_connected and (ended := self._ended()):
+            raise ProcessEnded(ended)
+
+    def _ended(self) -> str:
+        """Who has died and how; empty where nobody has."""
+        for rank, (process, output) in enumerate(self._others, start=1):
+            code = process.poll()
+            if code:
+                output.seek(0)
+                last = output.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                return f"process {rank + 1} of {self.size} {how}{f': {last}' if last else ''}"
+        return ""
+
+    def wait_for_ended(self, seconds: float) -> str:
+        """As `_ended`, for the moment between a closed connection and the end of who has closed it."""
+        deadline = time.monotonic() + seconds
+        while not (ended := self._ended()) and time.monotonic() < deadline and self._others:
+            time.sleep(0.05)
+        return ended
+
+    def watch(self, give_up: Callable[[str], None]) -> None:
+        """Call `give_up` and end this process where it waits in vain for one that has died.
+
+        Between CPUs a lost connection is an error at once; a GPU waits.
+        """
+
+        def look() -> None:
+            seen = 0.0
+            while self.world.is_connected:
+                time.sleep(1)
+                if seen and time.monotonic() - seen > _GRACE_SECONDS:
+                    give_up(self._ended())
+                    self.end()
+                    os._exit(1)
+                seen = seen or (time.monotonic() if self._ended() else 0.0)
+
+        if self._others:
+            threading.Thread(target=look, daemon=True).start()
+
+    def dismiss(self) -> None:
+        """Let the others leave, which they do when their part is done."""
+        for process, _ in self._others:
+            try:
+                process.wait(_FAREWELL.total_seconds())
+            except subprocess.TimeoutExpired:
+                break
+        self.end()
+
+    def end(self) -> None:
+        """End the others at once: they write nothing, so nothing is lost."""
+        for process, output in self._others:
+            process.kill()
+            process.wait()
+            output.close()
+        self._others.clear()
+
+
+@contextmanager
+def leading(trainer: Mapping[str, Any]) -> Iterator[Team]:
+    """The team of a run with the settings `trainer`; however the body ends, nobody is left behind.
+
+    An error that says no more than that a connection was lost becomes a `ProcessEnded`.
+    """
+    with _threads_shared_out(len_of(trainer["devices"]) if is_parallel(trainer) else 1):
+        team = Team(trainer)
+        try:
+            yield team
+            team.dismiss()
+        except Exception as error:
+            if _is_lost_connection(error) and (ended := team.wait_for_ended(5)):
+                raise ProcessEnded(ended) from error
+            raise
+        finally:
+            team.end()
+            team.world.disconnect()
+
+
+def _start(rank: int, size: int, port: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    output = tempfile.TemporaryFile()  # noqa: SIM115  closed at its process's end
+    place = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = {**os.environ, **{key: str(value) for key, value in place.items()}}
+    # -P: nothing in the folder that the user works in is taken for a module of ours.
+    command = [sys.executable, "-P", "-m", "attnframe.training.other_process"]
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+    )
+    return process, output
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+@contextmanager
+def _threads_shared_out(processes: int) -> Iterator[None]:
+    """Give each of `processes` on a machine its share of the cores, unless the user has chosen how many."""
+    if processes == 1 or "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // processes))
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        del os.environ["OMP_NUM_THREADS"]
