@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp import (
+    FullOptimStateDictConfig,
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    OptimStateKeyType,
+    StateDictType,
+)
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model.layers import DecoderLayer, EncoderLayer
@@ -107,5 +115,43 @@ class _Sharded(FSDPStrategy):
 
     def _setup_model(self, model: nn.Module) -> nn.Module:
         if self._wrapped is None:
-            self._wrapped = super()._setup_model(model)
+            self._wrapped = FullyShardedDataParallel(
+                model,
+                # Lightning gives its number, which for a CPU there is not.
+                device_id=self.root_device,
+                mixed_precision=self.mixed_precision_config,
+                sharding_strategy=self.sharding_strategy,
+                **self.kwargs,
+            )
         return self._wrapped
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        with self._gathering():
+            return self._wrapped_model.state_dict()
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        wrapped = self._wrapped_model
+        plain = getattr(optimizer, "_optimizer", optimizer)
+        with self._gathering():
+            state = FullyShardedDataParallel.optim_state_dict(wrapped, plain)
+            if self.global_rank:
+                return state
+            return FullyShardedDataParallel.rekey_optim_state_dict(state, OptimStateKeyType.PARAM_ID, wrapped)
+
+    @property
+    def _wrapped_model(self) -> FullyShardedDataParallel:
+        assert self._wrapped is not None
+        return self._wrapped
+
+    def _gathering(self) -> AbstractContextManager[object]:
+        """Where the first process is given whole states.
+
+        Lightning always has them moved to the CPU, which frees the memory that they are in if that is the CPU's.
+        """
+        offload = self.root_device.type != "cpu"
+        return FullyShardedDataParallel.state_dict_type(
+            self._wrapped_model,
+            StateDictType.FULL_STATE_DICT,
+            FullStateDictConfig(offload_to_cpu=offload, rank0_only=True),
+            FullOptimStateDictConfig(offload_to_cpu=offload, rank0_only=True),
+        )
