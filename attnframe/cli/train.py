@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from attnframe import discovery
-from attnframe.cli import composition, messages, resume, settings
+from attnframe.cli import composition, messages, processes, resume, settings
 from attnframe.cli.run_results import print_results
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
@@ -56,8 +56,10 @@ def main(arguments: list[str]) -> int:
     try:
         if overrides == arguments:
             # One run: refuse what cannot be before Hydra makes a folder for it.
+            plain, _ = _check(composition.compose_config(overrides))
+            if processes.is_another(plain["trainer"]):
+                return processes.take_part()
             _refuse_used_folder(overrides)
-            _check(composition.compose_config(overrides))
         return _launch(arguments)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(messages.sentence(error, overrides)) from error
@@ -116,6 +118,8 @@ def _launch(arguments: list[str]) -> int:
 def _run(config: DictConfig) -> float | None:
     """One run. Returns what a sweeper minimises: the validation loss."""
     plain, attention = _check(config)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        processes.check_job(plain["trainer"])
     for file in discovery.loaded_plugins():
         _log.info("plugin %s", file)
     folder = Path(HydraConfig.get().runtime.output_dir)

@@ -60,8 +60,9 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same batch on `device`."""
-        values = [getattr(self, field.name) for field in fields(self)]
-        return Batch(*(x.to(device, non_blocking=non_blocking) if isinstance(x, Tensor) else x for x in values))
+        tensors = (getattr(self, field.name) for field in fields(self) if field.name != "all_target_tokens")
+        moved = (tensor.to(device, non_blocking=non_blocking) for tensor in tensors)
+        return Batch(*moved, all_target_tokens=self.all_target_tokens)
 
 
 def collate(examples: Sequence[Example]) -> Batch:

@@ -22,10 +22,10 @@ from attnframe.training.interruption import Interruption
 from attnframe.training.manifest import make_manifest, settle_backends
 from attnframe.training.metrics_log import MetricsLog
 from attnframe.training.optimization import schedule_factor
+from attnframe.training.parallelism import is_sharded
 from attnframe.training.pattern_snapshots import PatternSnapshots
 from attnframe.training.place import Place
 from attnframe.training.progress import ProgressLine, working
-from attnframe.training.strategy import is_sharded
 from attnframe.training.task import TranslationTask
 from attnframe.training.trainer import make_trainer
 from attnframe.training.world import ALONE, World

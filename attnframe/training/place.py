@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -102,6 +104,14 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(cuda_state, device)
     np.random.set_state(state["numpy"])
     random.setstate(state["python"])
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """Leave every generator as it was: Lightning's strategies for several processes seed them whenever they begin."""
+    before = random_state()
+    yield
+    set_random_state(before)
 
 
 def _counters(done: int, *, begun: int = 0) -> dict[str, int]:

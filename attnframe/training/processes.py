@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store, TCPStore
 
 from attnframe.training.meeting import given_place, meeting_place_in, meeting_point
-from attnframe.training.strategy import is_parallel, len_of
+from attnframe.training.parallelism import is_parallel, num_processes, processes_per_machine
 from attnframe.training.world import World
 
 # From the first sight of a dead process to the end of what waits for it in vain.
@@ -39,16 +40,16 @@ class Team:
     """
 
     def __init__(self, trainer: Mapping[str, Any]) -> None:
-        self.size = len_of(trainer["devices"]) * trainer["num_nodes"] if is_parallel(trainer) else 1
+        self.size = num_processes(trainer)
         self.world = World(0, self.size, self._look_around)
         self._others: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-        self._store: dist.Store | None = None
+        self._store: Store | None = None
         if not is_parallel(trainer):
             return
         if given_place()[1] == self.size > 1:
             self._store = meeting_point()
         else:
-            here = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+            here = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
             self._store = meeting_place_in(here)
             self._others = [_start(rank, self.size, here.port) for rank in range(1, self.size)]
 
@@ -60,7 +61,7 @@ class Team:
     def connect(self, device: torch.device) -> None:
         """Meet the others; this one computes on `device`."""
         if self._store is not None:
-            self.world.connect(dist.PrefixStore("groups", self._store), device)
+            self.world.connect(PrefixStore("groups", self._store), device)
 
     def _look_around(self) -> None:
         if self.world.is_connected and (ended := self._ended()):
@@ -127,7 +128,7 @@ def leading(trainer: Mapping[str, Any]) -> Iterator[Team]:
 
     An error that says no more than that a connection was lost becomes a `ProcessEnded`.
     """
-    with _threads_shared_out(len_of(trainer["devices"]) if is_parallel(trainer) else 1):
+    with _threads_shared_out(processes_per_machine(trainer)):
         team = Team(trainer)
         try:
             yield team

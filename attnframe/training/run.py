@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch.distributed.distributed_c10d import PrefixStore
 
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
@@ -27,11 +27,12 @@ from attnframe.training.interruption import Interrupted
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
 from attnframe.training.meeting import given_place, meeting_point
+from attnframe.training.parallelism import in_one_process
+from attnframe.training.place import same_random_numbers
 from attnframe.training.processes import Team, leading
 from attnframe.training.progress import working
 from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.stopped_run import read_stopped_run
-from attnframe.training.strategy import in_one_process
 from attnframe.training.trainer import make_trainer
 from attnframe.training.world import World
 
@@ -99,7 +100,7 @@ def take_part() -> None:
     job = json.loads(store.get("job"))
     settings, checkpoint = job["settings"], job["checkpoint"]
     parts = Assembly(settings, RunFolder(Path(job["folder"])), attention_factory(settings), world)
-    world.connect(dist.PrefixStore("groups", store), parts.trainer.strategy.root_device)
+    world.connect(PrefixStore("groups", store), parts.trainer.strategy.root_device)
     try:
         _fit(parts, checkpoint=checkpoint and Path(checkpoint))
     except (Interrupted, SystemExit) as error:
@@ -175,7 +176,8 @@ def _fit(parts: Assembly, *, checkpoint: Path | None) -> None:
     if parts.world.first_says(parts.interruption.requested):
         raise Interrupted(trainer.global_step)
     if parts.metrics.validated_step != trainer.global_step:
-        trainer.validate(task, datamodule=data, verbose=False)
+        with same_random_numbers():
+            trainer.validate(task, datamodule=data, verbose=False)
         parts.checkpoints.save(trainer)
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import nn
 from torch.distributed.fsdp import (
@@ -22,47 +22,25 @@ from torch.optim import Optimizer
 
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model.layers import DecoderLayer, EncoderLayer
+from attnframe.training.parallelism import is_parallel, is_sharded, processes_per_machine
 from attnframe.training.world import PATIENCE, World
 
 _NEVER_USED = "never_used"
 _SHARDED_PRECISIONS = ("32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed")
 
 
-def make_strategy(settings: Mapping[str, Any], world: World) -> tuple[str | Strategy, list[LightningEnvironment]]:
+def make_strategy(settings: Mapping[str, Any], world: World) -> tuple[str | Strategy, list[Any]]:
     """What `Trainer` takes as `strategy` and as `plugins` for the settings under `trainer`. Raises `UserError`."""
-    name = settings.get("strategy", "auto")
-    if name == "auto":
+    if not is_parallel(settings):
         return "auto", []
-    environment = [_Standing(world, len_of(settings["devices"]))]
-    if name == "ddp":
+    environment = [_Standing(world, processes_per_machine(settings))]
+    if not is_sharded(settings):
         # Buffers are derived, and may be of different length.
         return _Replicated(timeout=PATIENCE, find_unused_parameters=True, broadcast_buffers=False), environment
     precision = str({32: "32-true", "32": "32-true"}.get(settings["precision"], settings["precision"]))
     if precision not in _SHARDED_PRECISIONS:
         raise UserError(f"trainer.precision={precision} with fsdp: {did_you_mean(precision, _SHARDED_PRECISIONS)}")
     return _Sharded(timeout=PATIENCE, auto_wrap_policy={EncoderLayer, DecoderLayer}), environment
-
-
-def len_of(devices: Any) -> int:
-    """How many processes `trainer.devices` asks for on one machine."""
-    return len(devices) if isinstance(devices, list) else int(devices)
-
-
-def is_sharded(settings: Mapping[str, Any]) -> bool:
-    """Whether under the settings `trainer` no process holds all the weights."""
-    return str(settings["strategy"]) == "fsdp"
-
-
-def is_parallel(settings: Mapping[str, Any]) -> bool:
-    """Whether the settings `trainer` are those of a run in processes of its own."""
-    return str(settings["strategy"]) != "auto"
-
-
-def in_one_process(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings `trainer` for what the first process does alone, on the same device as before."""
-    devices = settings["devices"]
-    first = devices[:1] if isinstance(devices, list) else 1
-    return {**settings, "strategy": "auto", "num_nodes": 1, "devices": first}
 
 
 class _Standing(LightningEnvironment):
