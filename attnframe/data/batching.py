@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,9 +61,10 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same batch on `device`."""
-        tensors = (getattr(self, field.name) for field in fields(self) if field.name != "all_target_tokens")
-        moved = (tensor.to(device, non_blocking=non_blocking) for tensor in tensors)
-        return Batch(*moved, all_target_tokens=self.all_target_tokens)
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in tensors.items()}
+        return Batch(**{**values, **moved})
 
 
 def collate(examples: Sequence[Example]) -> Batch:

@@ -17,9 +17,9 @@ from typing import IO, Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from attnframe.training.meeting import given_place, meeting_place_in, meeting_point
+from attnframe.training.meeting import given_place, meeting_point, new_meeting_point, place_at
 from attnframe.training.parallelism import is_parallel, num_processes, processes_per_machine
 from attnframe.training.world import World
 
@@ -49,9 +49,8 @@ class Team:
         if given_place()[1] == self.size > 1:
             self._store = meeting_point()
         else:
-            here = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-            self._store = meeting_place_in(here)
-            self._others = [_start(rank, self.size, here.port) for rank in range(1, self.size)]
+            self._store, port = new_meeting_point()
+            self._others = [_start(place_at(rank, self.size, port)) for rank in range(1, self.size)]
 
     def tell(self, job: Mapping[str, Any]) -> None:
         """Give the others what they need to know, as plain JSON data; they wait for it."""
@@ -142,14 +141,12 @@ def leading(trainer: Mapping[str, Any]) -> Iterator[Team]:
             team.world.disconnect()
 
 
-def _start(rank: int, size: int, port: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+def _start(place: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     output = tempfile.TemporaryFile()  # noqa: SIM115  closed at its process's end
-    place = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    environment = {**os.environ, **{key: str(value) for key, value in place.items()}}
     # -P: nothing in the folder that the user works in is taken for a module of ours.
     command = [sys.executable, "-P", "-m", "attnframe.training.other_process"]
     process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        command, env={**os.environ, **place}, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
     )
     return process, output
 
