@@ -87,6 +87,9 @@ def _check_processes(trainer: dict[str, Any]) -> None:
             f"trainer.strategy={strategy}: {did_you_mean(strategy, STRATEGIES)}; the processes of ddp and fsdp are "
             f"started anew, not spawned or forked, also in a notebook and in a sweep"
         )
+    precision = str(trainer["precision"])
+    if strategy == "fsdp" and precision.startswith(("64", "transformer-engine")):
+        raise UserError(f"trainer.precision={precision}: fsdp computes in 32 bits, bf16 or 16 bits")
     if machines < 1:
         raise UserError(f"trainer.num_nodes={machines} must be 1 or more")
     numbers = devices if isinstance(devices, list) else [devices]

@@ -53,6 +53,11 @@ def place_at(rank: int, size: int, port: int) -> dict[str, str]:
     return {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": _LOOPBACK, "MASTER_PORT": str(port)}
 
 
+def arrival(rank: int) -> str:
+    """The key in the store by which a process says that it is ready to train."""
+    return f"arrived/{rank}"
+
+
 def _ours(store: Store) -> Store:
     """Our part of a store; a new one each time that torchrun starts the processes again."""
     return PrefixStore(f"attnframe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

@@ -12,20 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import IO, Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from attnframe.training.meeting import given_place, meeting_point, new_meeting_point, place_at
+from attnframe.training.meeting import arrival, given_place, meeting_point, new_meeting_point, place_at
 from attnframe.training.parallelism import is_parallel, num_processes, processes_per_machine
 from attnframe.training.world import World
 
 # From the first sight of a dead process to the end of what waits for it in vain.
 _GRACE_SECONDS = 60.0
-_FAREWELL = timedelta(seconds=30)
+_FAREWELL_SECONDS = 30.0
 
 
 class ProcessEnded(Exception):  # noqa: N818  reads as what happened
@@ -60,24 +59,36 @@ class Team:
     def connect(self, device: torch.device) -> None:
         """Meet the others; this one computes on `device`."""
         if self._store is not None:
+            while not self._store.check([arrival(rank) for rank in range(1, self.size)] or ["job"]):
+                self._raise_for_ended()
+                time.sleep(0.05)
             self.world.connect(PrefixStore("groups", self._store), device)
 
     def _look_around(self) -> None:
-        if self.world.is_connected and (ended := self._ended()):
-            raise ProcessEnded(ended)
+        # Who has left after the training may have left anyhow.
+        if self.world.is_connected:
+            self._raise_for_ended()
 
-    def _ended(self) -> str:
-        """Who has died and how; empty where nobody has."""
+    def _raise_for_ended(self) -> None:
+        if ended := self._ended():
+            raise ended
+
+    def _ended(self) -> ProcessEnded | None:
+        """Who has died and how, with all that it has said as a note; None where nobody has."""
         for rank, (process, output) in enumerate(self._others, start=1):
             code = process.poll()
             if code:
                 output.seek(0)
-                last = output.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+                said = output.read().decode("utf-8", "replace").strip()
+                last = said.rpartition("\n")[2]
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-                return f"process {rank + 1} of {self.size} {how}{f': {last}' if last else ''}"
-        return ""
+                ended = ProcessEnded(f"process {rank + 1} of {self.size} {how}{f': {last}' if last else ''}")
+                if said:
+                    ended.add_note(said)
+                return ended
+        return None
 
-    def wait_for_ended(self, seconds: float) -> str:
+    def wait_for_ended(self, seconds: float) -> ProcessEnded | None:
         """As `_ended`, for the moment between a closed connection and the end of who has closed it."""
         deadline = time.monotonic() + seconds
         while not (ended := self._ended()) and time.monotonic() < deadline and self._others:
@@ -95,7 +106,7 @@ class Team:
             while self.world.is_connected:
                 time.sleep(1)
                 if seen and time.monotonic() - seen > _GRACE_SECONDS:
-                    give_up(self._ended())
+                    give_up(str(self._ended()))
                     self.end()
                     os._exit(1)
                 seen = seen or (time.monotonic() if self._ended() else 0.0)
@@ -107,7 +118,7 @@ class Team:
         """Let the others leave, which they do when their part is done."""
         for process, _ in self._others:
             try:
-                process.wait(_FAREWELL.total_seconds())
+                process.wait(_FAREWELL_SECONDS)
             except subprocess.TimeoutExpired:
                 break
         self.end()
@@ -134,11 +145,11 @@ def leading(trainer: Mapping[str, Any]) -> Iterator[Team]:
             team.dismiss()
         except Exception as error:
             if _is_lost_connection(error) and (ended := team.wait_for_ended(5)):
-                raise ProcessEnded(ended) from error
+                raise ended from error
             raise
         finally:
-            team.end()
             team.world.disconnect()
+            team.end()
 
 
 def _start(place: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], IO[bytes]]:

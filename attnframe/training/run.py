@@ -26,7 +26,7 @@ from attnframe.training.final_report import leave_report, leave_report_of_stoppe
 from attnframe.training.interruption import Interrupted
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
-from attnframe.training.meeting import given_place, meeting_point
+from attnframe.training.meeting import arrival, given_place, meeting_point
 from attnframe.training.parallelism import in_one_process
 from attnframe.training.place import same_random_numbers
 from attnframe.training.processes import Team, leading
@@ -100,6 +100,7 @@ def take_part() -> None:
     job = json.loads(store.get("job"))
     settings, checkpoint = job["settings"], job["checkpoint"]
     parts = Assembly(settings, RunFolder(Path(job["folder"])), attention_factory(settings), world)
+    store.set(arrival(rank), "")
     world.connect(PrefixStore("groups", store), parts.trainer.strategy.root_device)
     try:
         _fit(parts, checkpoint=checkpoint and Path(checkpoint))

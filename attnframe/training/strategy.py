@@ -20,26 +20,21 @@ from torch.distributed.fsdp import (
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from attnframe.errors import UserError, did_you_mean
 from attnframe.model.layers import DecoderLayer, EncoderLayer
 from attnframe.training.parallelism import is_parallel, is_sharded, processes_per_machine
 from attnframe.training.world import PATIENCE, World
 
 _NEVER_USED = "never_used"
-_SHARDED_PRECISIONS = ("32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed")
 
 
 def make_strategy(settings: Mapping[str, Any], world: World) -> tuple[str | Strategy, list[Any]]:
-    """What `Trainer` takes as `strategy` and as `plugins` for the settings under `trainer`. Raises `UserError`."""
+    """What `Trainer` takes as `strategy` and as `plugins` for the settings under `trainer`."""
     if not is_parallel(settings):
         return "auto", []
     environment = [_Standing(world, processes_per_machine(settings))]
     if not is_sharded(settings):
         # Buffers are derived, and may be of different length.
         return _Replicated(timeout=PATIENCE, find_unused_parameters=True, broadcast_buffers=False), environment
-    precision = str({32: "32-true", "32": "32-true"}.get(settings["precision"], settings["precision"]))
-    if precision not in _SHARDED_PRECISIONS:
-        raise UserError(f"trainer.precision={precision} with fsdp: {did_you_mean(precision, _SHARDED_PRECISIONS)}")
     return _Sharded(timeout=PATIENCE, auto_wrap_policy={EncoderLayer, DecoderLayer}), environment
 
 

@@ -49,8 +49,8 @@ class World:
     def disconnect(self) -> None:
         """Take no part any more."""
         if self._group is not None:
-            self._group = None
             dist.destroy_process_group()
+            self._group = None
 
     def from_first(self, value: T) -> T:
         """The first process's `value`, whatever the others give."""
