@@ -32,6 +32,7 @@ attnframe train resume=DIR           go on with a run that was stopped, in its f
   attnframe train attention@cross=low_rank_v cross.rank=2     another variant at one site only
   attnframe train layers.cross=[multi_head,uniform]           another variant in each layer of a site
   attnframe train model=small trainer.max_epochs=20           a larger model, for 20 passes over the data
+  attnframe train trainer=ddp trainer.devices=2               one run in two processes
   attnframe train trainer.max_time=00:00:10:00 scheduler=inverse_square_root    ten minutes
   attnframe train -m attention=self,multi_head,low_rank_v seed=1,2,3
   attnframe train resume=outputs/grammar-multi_head/TIME trainer.max_steps=5000    to a later end than before

@@ -157,7 +157,7 @@ class Breaks(Attention):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         self.steps += self.training and query.device.type != "meta"
-        if self.steps > 7 and os.environ.get("RANK") == os.environ.get("BREAKS_IN"):
+        if self.steps > 7 and os.environ.get("RANK", "0") == os.environ.get("BREAKS_IN"):
             raise RuntimeError("the idea was wrong")
         return query * self.weight
 '''
