@@ -29,9 +29,9 @@ _NEVER_USED = "never_used"
 
 def make_strategy(settings: Mapping[str, Any], world: World) -> tuple[str | Strategy, list[Any]]:
     """What `Trainer` takes as `strategy` and as `plugins` for the settings under `trainer`."""
-    if not is_parallel(settings):
-        return "auto", []
     environment = [_Standing(world, processes_per_machine(settings))]
+    if not is_parallel(settings):
+        return "auto", environment
     if not is_sharded(settings):
         # Buffers are derived, and may be of different length.
         return _Replicated(timeout=PATIENCE, find_unused_parameters=True, broadcast_buffers=False), environment
@@ -39,7 +39,10 @@ def make_strategy(settings: Mapping[str, Any], world: World) -> tuple[str | Stra
 
 
 class _Standing(LightningEnvironment):
-    """The processes have been started and have met: Lightning is to start none, and to look for none."""
+    """The processes have been started and have met: Lightning is to start none, and to look for none.
+
+    In a run of one process neither, whatever else Slurm or torchrun may have started beside it.
+    """
 
     def __init__(self, world: World, per_machine: int) -> None:
         super().__init__()
