@@ -25,6 +25,7 @@ from attnframe.training.world import World
 # From the first sight of a dead process to the end of what waits for it in vain.
 _GRACE_SECONDS = 60.0
 _FAREWELL_SECONDS = 30.0
+_MOMENT_SECONDS = 5.0
 
 
 class ProcessEnded(Exception):  # noqa: N818  reads as what happened
@@ -43,6 +44,7 @@ class Team:
         self.world = World(0, self.size, self._look_around)
         self._others: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
         self._store: Store | None = None
+        self._is_together = False
         if not is_parallel(trainer):
             return
         if given_place()[1] == self.size > 1:
@@ -56,17 +58,28 @@ class Team:
         if self._store is not None:
             self._store.set("job", json.dumps(job))
 
-    def connect(self, device: torch.device) -> None:
-        """Meet the others; this one computes on `device`."""
+    def meet(self, device: torch.device, give_up: Callable[[str], None]) -> None:
+        """Connect to the others, from here to `part`; this one computes on `device`.
+
+        `give_up` is called, and then this process ends, where it waits in vain for one that has died. Between CPUs a
+        lost connection is an error at once; a GPU waits.
+        """
         if self._store is not None:
+            self._is_together = True
+            threading.Thread(target=self._watch, args=(give_up,), daemon=True).start()
             while not self._store.check([arrival(rank) for rank in range(1, self.size)] or ["job"]):
                 self._raise_for_ended()
                 time.sleep(0.05)
             self.world.connect(PrefixStore("groups", self._store), device)
 
+    def part(self) -> None:
+        """Go on alone."""
+        self.world.disconnect()
+        self._is_together = False
+
     def _look_around(self) -> None:
         # Who has left after the training may have left anyhow.
-        if self.world.is_connected:
+        if self._is_together:
             self._raise_for_ended()
 
     def _raise_for_ended(self) -> None:
@@ -88,31 +101,30 @@ class Team:
                 return ended
         return None
 
-    def wait_for_ended(self, seconds: float) -> ProcessEnded | None:
-        """As `_ended`, for the moment between a closed connection and the end of who has closed it."""
-        deadline = time.monotonic() + seconds
-        while not (ended := self._ended()) and time.monotonic() < deadline and self._others:
-            time.sleep(0.05)
-        return ended
+    @contextmanager
+    def naming_the_dead(self) -> Iterator[None]:
+        """Make an error in the body that says no more than that a connection was lost a `ProcessEnded`."""
+        try:
+            yield
+        except Exception as error:
+            # Between a closed connection and the end of who has closed it there is a moment.
+            deadline = time.monotonic() + _MOMENT_SECONDS
+            while _is_lost_connection(error) and self._others and time.monotonic() < deadline:
+                if ended := self._ended():
+                    raise ended from error
+                time.sleep(0.05)
+            raise
 
-    def watch(self, give_up: Callable[[str], None]) -> None:
-        """Call `give_up` and end this process where it waits in vain for one that has died.
-
-        Between CPUs a lost connection is an error at once; a GPU waits.
-        """
-
-        def look() -> None:
-            seen = 0.0
-            while self.world.is_connected:
-                time.sleep(1)
-                if seen and time.monotonic() - seen > _GRACE_SECONDS:
-                    give_up(str(self._ended()))
-                    self.end()
-                    os._exit(1)
-                seen = seen or (time.monotonic() if self._ended() else 0.0)
-
-        if self._others:
-            threading.Thread(target=look, daemon=True).start()
+    def _watch(self, give_up: Callable[[str], None]) -> None:
+        seen = 0.0
+        while self._is_together:
+            time.sleep(1)
+            if seen and self._is_together and time.monotonic() - seen > _GRACE_SECONDS:
+                give_up(str(self._ended()))
+                self.end()
+                os._exit(1)
+            if not seen and any(process.poll() for process, _ in self._others):
+                seen = time.monotonic()
 
     def dismiss(self) -> None:
         """Let the others leave, which they do when their part is done."""
@@ -134,21 +146,14 @@ class Team:
 
 @contextmanager
 def leading(trainer: Mapping[str, Any]) -> Iterator[Team]:
-    """The team of a run with the settings `trainer`; however the body ends, nobody is left behind.
-
-    An error that says no more than that a connection was lost becomes a `ProcessEnded`.
-    """
+    """The team of a run with the settings `trainer`; however the body ends, nobody is left behind."""
     with _threads_shared_out(processes_per_machine(trainer)):
         team = Team(trainer)
         try:
             yield team
             team.dismiss()
-        except Exception as error:
-            if _is_lost_connection(error) and (ended := team.wait_for_ended(5)):
-                raise ended from error
-            raise
         finally:
-            team.world.disconnect()
+            team.part()
             team.end()
 
 

@@ -189,11 +189,11 @@ def _train(parts: Assembly, team: Team, *, checkpoint: Path | None) -> dict[str,
     parts.folder.write_json("tokenizers.json", tokenizers)
     trainer = parts.trainer
     try:
-        team.connect(trainer.strategy.root_device)
-        team.watch(lambda ended: parts.folder.close("FAILED", f"{ended}\n"))
-        _fit(parts, checkpoint=checkpoint)
+        with team.naming_the_dead():
+            team.meet(trainer.strategy.root_device, lambda ended: parts.folder.close("FAILED", f"{ended}\n"))
+            _fit(parts, checkpoint=checkpoint)
         # What is left to do takes one process.
-        team.world.disconnect()
+        team.part()
         with working(f"testing the state of step {checkpoints.best_step}", shown=parts.shown):
             results = _score_best(parts)
     except (Interrupted, SystemExit) as error:

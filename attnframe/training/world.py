@@ -32,11 +32,6 @@ class World:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether this process has met the others and not left them."""
-        return self._group is not None
-
     def connect(self, store: dist.Store, device: torch.device) -> None:
         """Meet the others at `store`; `device` is where this one computes."""
         backend = "nccl" if device.type == "cuda" else "gloo"
