@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,7 +93,10 @@ class Team:
             code = process.poll()
             if code:
                 output.seek(0)
-                said = output.read().decode("utf-8", "replace").strip()
+                # PyTorch puts the rank before each line.
+                said = re.sub(
+                    r"^\[rank\d+\]: ?", "", output.read().decode("utf-8", "replace").strip(), flags=re.MULTILINE
+                )
                 last = said.rpartition("\n")[2]
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
                 ended = ProcessEnded(f"process {rank + 1} of {self.size} {how}{f': {last}' if last else ''}")

@@ -33,7 +33,7 @@ from attnframe.training.processes import Team, leading
 from attnframe.training.progress import working
 from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.stopped_run import read_stopped_run
-from attnframe.training.trainer import make_trainer
+from attnframe.training.trainer import make_trainer, restore_callbacks
 from attnframe.training.world import World
 
 
@@ -171,6 +171,9 @@ def _cause(error: BaseException) -> BaseException | None:
 def _fit(parts: Assembly, *, checkpoint: Path | None) -> None:
     """Train from the state in `checkpoint`, or from the start, to a last state that is validated and saved."""
     trainer, task, data = parts.trainer, parts.task, parts.data
+    if checkpoint and trainer.strategy.restore_checkpoint_after_setup:
+        # Where Lightning restores so late, callbacks would begin without knowing what they have done.
+        restore_callbacks(trainer, checkpoint)
     trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     # Where nothing was left to train.
     parts.place.restore_random_state()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from attnframe.runs.folder import RunFolder
@@ -34,3 +36,11 @@ def make_trainer(
         enable_checkpointing=False,
         enable_model_summary=False,
     )
+
+
+def restore_callbacks(trainer: L.Trainer, checkpoint: Path) -> None:
+    """Give the trainer's callbacks their states in `checkpoint`."""
+    states = torch.load(checkpoint, weights_only=True, map_location="cpu")["callbacks"]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+        if callback.state_key in states:
+            callback.load_state_dict(states[callback.state_key])

@@ -104,15 +104,14 @@ def test_the_checkpoints_hold_the_whole_model(one: Path, two: Path, checkpoint: 
     assert found.step == expected.step
 
 
+@pytest.mark.parametrize("two", ["fsdp"], indirect=True)
 def test_a_stopped_run_of_two_processes_goes_on_as_if_it_had_not_been(
     two: Path,
     train: PreparedCommand,  # noqa: F811
     home: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    """Without dropout here; that each process goes on with its own random numbers is tested by itself."""
-    kind = json.loads((two / "manifest.json").read_text(encoding="utf-8"))["settings"]["trainer"]["strategy"]
-    done = train_and_signal([*WHOLE, *TWO[kind]], environment(home), tmp_path, signal.SIGTERM, step=15)
+    done = train_and_signal([*WHOLE, *TWO["fsdp"]], environment(home), tmp_path, signal.SIGTERM, step=15)
     (sentence,) = done.stderr.splitlines()
     assert (done.returncode, "go on with: " in sentence) == (130, True)
     (run,) = run_folders(tmp_path)
