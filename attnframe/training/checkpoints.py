@@ -46,7 +46,7 @@ class Checkpoints(L.Callback):
     def save(self, trainer: L.Trainer) -> None:
         """Write `last.ckpt`, and make `best.ckpt` the best state that it knows of."""
         with self._untimed():
-            self._write(trainer, self._last)
+            _write(trainer, self._last)
             if self._world.is_first and self._next_best.exists():
                 self._next_best.replace(self._best)
         self._due = False
@@ -72,7 +72,7 @@ class Checkpoints(L.Callback):
         if loss < self.best_loss or self.best_step < 0:
             self.best_loss, self.best_step = min(self.best_loss, loss), pl_module.global_step
             with self._untimed():
-                self._write(trainer, self._next_best)
+                _write(trainer, self._next_best)
         self._due = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -84,9 +84,10 @@ class Checkpoints(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_loss, self.best_step = state_dict["best_loss"], state_dict["best_step"]
 
-    def _write(self, trainer: L.Trainer, file: Path) -> None:
-        """In two moves: a full disk or a kill in the middle must not cost the state that was there before."""
-        partial = file.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if self._world.is_first:
-            partial.replace(file)
+
+def _write(trainer: L.Trainer, file: Path) -> None:
+    """In two moves: a full disk or a kill in the middle must not cost the state that was there before."""
+    partial = file.with_suffix(".partial")
+    trainer.save_checkpoint(partial)
+    if trainer.is_global_zero:
+        partial.replace(file)
