@@ -88,7 +88,7 @@ def _check(config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:
 
 def _launch(arguments: list[str]) -> int:
     """Hand over to Hydra, which calls `_job` for each run."""
-    # Lightning starts the other processes of a run from sys.argv, so a job sees it whole; Hydra reads its own part.
+    # Hydra reads its own part of the command line, and a job sees it whole.
     whole, sys.argv = sys.argv, [sys.argv[0], *_multirun_first(arguments)]
     failures: list[Exception] = []
 
