@@ -23,6 +23,11 @@ class Interrupted(KeyboardInterrupt):
         super().__init__("stopped at once" if step is None else f"stopped after step {step}")
 
 
+def cause_of(error: BaseException) -> BaseException | None:
+    """What ended a run: Lightning answers a KeyboardInterrupt inside of its loops with a SystemExit of its own."""
+    return error.__context__ if isinstance(error, SystemExit) else error
+
+
 class Interruption(L.Callback):
     """Turns the first signal into a stop after the current step or batch of a final evaluation; a second stops at once.
 
