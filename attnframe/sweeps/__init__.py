@@ -1,0 +1,1 @@
+"""Many runs: jobs that know themselves again, through any launcher of Hydra."""
