@@ -24,6 +24,7 @@ from attnframe.training.optimization import schedule_factor
 from attnframe.training.pattern_snapshots import PatternSnapshots
 from attnframe.training.place import Place
 from attnframe.training.progress import ProgressLine, working
+from attnframe.training.pruning import Pruning, SearchTrial
 from attnframe.training.task import TranslationTask
 from attnframe.training.trainer import make_trainer
 
@@ -31,11 +32,18 @@ from attnframe.training.trainer import make_trainer
 class Assembly:
     """Data, model, callbacks and trainer of a run; nothing is written yet. `shown` says whether progress is.
 
-    Raises `UserError` for settings of which no run can be made here.
+    `trial` is the run's part in a search, if it has one. Raises `UserError` for settings of which no run can be made
+    here.
     """
 
-    def __init__(self, settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory) -> None:
-        self.settings, self.folder = settings, folder
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        folder: RunFolder,
+        attention: AttentionFactory,
+        trial: SearchTrial | None = None,
+    ) -> None:
+        self.settings, self.folder, self.trial = settings, folder, trial
         self.shown: bool = settings["trainer"]["enable_progress_bar"]
         L.seed_everything(settings["seed"], workers=True, verbose=False)
         with working("reading data", shown=self.shown):
@@ -73,6 +81,7 @@ class Assembly:
             # After the patterns, for what they take at a validation is no training time.
             self.metrics,
             self.interruption,
+            *([] if self.trial is None else [Pruning(self.trial.advice, self.place, self.checkpoints)]),
             *make_early_stopping(callbacks["early_stopping"]),
             *([ProgressLine()] if self.shown else []),
             self.checkpoints,
@@ -80,4 +89,5 @@ class Assembly:
 
     def manifest(self) -> dict[str, Any]:
         """Everything needed to know what runs."""
-        return make_manifest(self.settings, self.data, self.model, self.trainer, self.backends)
+        search = None if self.trial is None else self.trial.description
+        return make_manifest(self.settings, self.data, self.model, self.trainer, self.backends, search)

@@ -24,6 +24,7 @@ from attnframe.training.interruption import Interrupted, Interruption
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
 from attnframe.training.progress import working
+from attnframe.training.pruning import Pruned
 from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.stopped_run import read_stopped_run
 from attnframe.training.task import TranslationTask
@@ -109,6 +110,10 @@ def _closing(folder: RunFolder) -> Iterator[None]:
             finish_wandb(exit_code=130)
             folder.close("INTERRUPTED")
             raise (stop if isinstance(stop, Interrupted) else Interrupted()) from None
+        if isinstance(error, Pruned):
+            finish_wandb(exit_code=0)
+            folder.close("INTERRUPTED", f"{error}\n")
+            raise
         finish_wandb(exit_code=1)
         if isinstance(error, UserError | MisconfigurationException):
             folder.close("FAILED", f"{error}\n")
@@ -144,8 +149,8 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
             checkpoints.save(trainer)
         with working(f"testing the state of step {checkpoints.best_step}", shown=parts.shown):
             results = _score_best(settings["trainer"], task, parts.folder, interruption)
-    except (Interrupted, SystemExit) as error:
-        if isinstance(_cause(error), Interrupted):
+    except (Interrupted, Pruned, SystemExit) as error:
+        if isinstance(_cause(error), Interrupted | Pruned):
             leave_report_of_stopped_run(parts.folder)
         raise
     finally:

@@ -47,7 +47,7 @@ class SearchSchema:
     `max_failure_rate` of at least five trials have failed. A job cut off is run again `retries` times.
     """
 
-    _target_: str = ""
+    _target_: str = "hydra_plugins.attnframe.SearchSweeper"
     n_trials: int = 20
     n_jobs: int = 1
     objective: Any = "val/loss"

@@ -63,6 +63,11 @@ class SearchStudy:
         self._sweep, self._alone = str(sweep), alone
 
     @property
+    def sampler_name(self) -> str:
+        """Who chooses the values, by the name in the config."""
+        return str(self._sampler["name"])
+
+    @property
     def counted(self) -> int:
         """The trials that have ended or run, whoever runs them."""
         return sum(trial.state != TrialState.WAITING for trial in self.trials)
