@@ -56,9 +56,10 @@ def print_trial(study: SearchStudy, trial: FrozenTrial) -> None:
     write(f"trial {trial.number}: {words}: {told}{best}\n")
 
 
-def print_found(folder: SweepFolder, study: SearchStudy, lines: Sequence[str], report: str) -> None:
+def print_found(folder: SweepFolder, study: SearchStudy, lines: Sequence[str]) -> None:
     """The best trials as a table, what has failed, and the very best as what to paste after `attnframe train`."""
     from attnframe.sweeps.search.outcome import counts, failures, ranked
+    from attnframe.sweeps.search.report import REPORT_FILE
 
     write(f"{counts(study)}\n")
     rows = [
@@ -71,4 +72,4 @@ def print_found(folder: SweepFolder, study: SearchStudy, lines: Sequence[str], r
         print(f"attnframe train: {sentence}", file=sys.stderr)
     for line in lines:
         write(f"best: {line}\n")
-    write(f"report: {os.path.relpath(folder.path / report)}\n")
+    write(f"report: {os.path.relpath(folder.path / REPORT_FILE)}\n")

@@ -50,14 +50,14 @@ class SweepTrials:
     def __init__(self, jobs: SweepJobs, task: Task) -> None:
         self._jobs, self._task = jobs, task
 
-    def prepare(self, overrides: Sequence[str]) -> TrialJob:
-        """The run of a command line. Raises `UserError` for one that cannot be."""
+    def prepare(self, overrides: Sequence[str], *, name: str = "a trial") -> TrialJob:
+        """The run of a command line, called `name` where it is a new one. Raises `UserError` for what cannot be."""
         try:
-            job = self._jobs.prepare(overrides, self._task)
+            job = self._jobs.prepare(overrides, self._task, name=name)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{' '.join(overrides)}: {str(error).partition(chr(10))[0]}") from error
         if job.identity is None or job.folder is None:
-            raise UserError(f"{job.name}: {job.refused}")
+            raise UserError(job.refused)
         return TrialJob(job.identity.key, job.folder, job.settings, job)
 
     def run(self, jobs: Sequence[TrialJob]) -> list[TrialEnd]:

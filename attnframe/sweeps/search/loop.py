@@ -42,8 +42,8 @@ class TrialEnd:
 class TrialJobs(Protocol):
     """What runs the trials."""
 
-    def prepare(self, overrides: Sequence[str]) -> TrialJob:
-        """The run of a command line. Raises `UserError` for one that cannot be."""
+    def prepare(self, overrides: Sequence[str], *, name: str) -> TrialJob:
+        """The run of a command line, called `name` where it is a new one. Raises `UserError` for what cannot be."""
 
     def run(self, jobs: Sequence[TrialJob]) -> list[TrialEnd]:
         """Make them all, at once if the launcher can; how each ended."""
@@ -97,7 +97,7 @@ class Search:
                 self._tell_stopped(asked, stopped)
                 continue
             try:
-                job = self._jobs.prepare(self._study.space.overrides(asked.values))
+                job = self._prepare(asked)
             except UserError as error:
                 self._study.tell_failed(asked.number, str(error))
                 self._said(asked)
@@ -114,6 +114,11 @@ class Search:
             raise KeyboardInterrupt
         for asked, job in twins:
             self._repeats(asked, job)
+
+    def _prepare(self, asked: Asked) -> TrialJob:
+        space = self._study.space
+        name = " ".join([f"trial {asked.number}", *space.chosen(asked.values)])
+        return self._jobs.prepare(space.overrides(asked.values), name=name)
 
     def _assign(self, asked: Asked, job: TrialJob) -> None:
         plan, objectives = self._plan, self._study.objectives

@@ -32,14 +32,21 @@ _FEWEST_BEST = 5
 def override_line(study: SearchStudy, trial: FrozenTrial, *, without: Sequence[str] = ()) -> str:
     """What to paste after `attnframe train` for the run of a trial; `without` are overrides to leave out."""
     chosen = study.space.chosen(trial.params)
-    rest = [item for item in study.space.overrides(trial.params) if item not in chosen and item not in without]
+    # One run has no sweep to name.
+    rest = [
+        item
+        for item in study.space.overrides(trial.params)
+        if item not in chosen and item not in without and not item.startswith("sweep=")
+    ]
     return " ".join(map(shlex.quote, [*chosen, *rest]))
 
 
 def ranked(study: SearchStudy) -> list[FrozenTrial]:
-    """The complete trials, best first; with several objectives by the first one."""
+    """The complete trials that repeat no other, best first; with several objectives by the first one."""
     sign = 1 if study.objectives[0].direction == "minimize" else -1
-    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    complete = [
+        trial for trial in study.trials if trial.state == TrialState.COMPLETE and REPEATS not in trial.user_attrs
+    ]
     return sorted(complete, key=lambda trial: sign * trial.values[0])
 
 

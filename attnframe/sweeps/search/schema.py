@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from omegaconf import DictConfig
+
+
+def _open(element_type: Any) -> Any:
+    """A mapping to which the command line may add keys, which Hydra allows nowhere else without a ``+``."""
+    return DictConfig({}, key_type=str, element_type=element_type, flags={"struct": False})
+
 
 @dataclass
 class SamplerSchema:
@@ -55,8 +62,8 @@ class SearchSchema:
     sampler: SamplerSchema = field(default_factory=SamplerSchema)
     pruner: PrunerSchema = field(default_factory=PrunerSchema)
     seed: int = 1
-    params: dict[str, Any] = field(default_factory=dict)
-    conditions: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=lambda: _open(Any))
+    conditions: dict[str, str] = field(default_factory=lambda: _open(str))
     storage: str | None = None
     study_name: str | None = None
     max_failure_rate: float = 0.8

@@ -29,7 +29,7 @@ REASON = "reason"
 STOPPED = "stopped"
 
 # What may be another one when a search goes on: it changes no score.
-_FREE = ("logger", "name")
+_FREE = ("logger", "name", "sweep")
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,10 @@ class SearchStudy:
 
     @property
     def best(self) -> list[FrozenTrial]:
-        """The best complete trial, if there is one; with several objectives those that no other is as good as in all."""
-        return sorted(self.study.best_trials, key=lambda trial: trial.number)
+        """The best complete trial, if there is one; with several objectives those that no other beats in all of them."""
+        found = sorted(self.study.best_trials, key=lambda trial: trial.number)
+        distinct = [trial for trial in found if REPEATS not in trial.user_attrs]
+        return distinct[:1] if len(self.objectives) == 1 else distinct
 
     def left_over(self) -> list[Asked]:
         """Trials of this sweep that a stop or a kill has cut off: they go on as what they are.

@@ -44,7 +44,7 @@ class StubJobs:
         self.runs: list[dict[str, str]] = []
         self.batches: list[int] = []
 
-    def prepare(self, overrides: Sequence[str]) -> TrialJob:
+    def prepare(self, overrides: Sequence[str], *, name: str) -> TrialJob:
         values = dict(item.split("=", 1) for item in overrides)
         if "refused" in values.values():
             raise UserError("this value is refused")
