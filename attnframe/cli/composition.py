@@ -22,6 +22,7 @@ import attnframe
 from attnframe import discovery, registry
 from attnframe.cli import schema
 from attnframe.errors import UserError
+from attnframe.sweeps.hydra_names import register_sweepers
 
 VERSION_BASE = "1.3"
 PRIMARY = "train"
@@ -66,6 +67,7 @@ def prepare() -> None:
     for name in (AUTO, *backends()):
         store.store(group="backend", name=name, node=make_dataclass("BackendSchema", [("name", str, name)]))
     Plugins.instance().register(_UserConf)
+    register_sweepers()
     # Unique to this launch and inherited by the workers of a sweep, which must agree on its folder.
     os.environ["ATTNFRAME_LAUNCH"] = f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}_{secrets.token_hex(3)}"
     # Hydra then raises its exceptions instead of printing them and exiting with 1.

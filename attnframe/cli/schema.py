@@ -250,9 +250,10 @@ class CallbacksSchema:
 
 @dataclass
 class TrainSchema:
-    """The whole config of a run."""
+    """The whole config of a run. `sweep` names the folder of a sweep, below outputs/sweeps/."""
 
     name: str = MISSING
+    sweep: str = MISSING
     seed: int = 1
     data: Any = MISSING
     model: ModelSchema = field(default_factory=ModelSchema)

@@ -29,7 +29,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
     assert isinstance(container, dict)
     plain = {str(key): value for key, value in container.items()}
     refuse_unknown(plain, TrainSchema)
-    check_name(plain["name"])
+    check_name("name", plain["name"])
+    # Of a run's folder, not of the run.
+    check_name("sweep", plain.pop("sweep"))
     plain["trainer"] = trainer_arguments(plain["trainer"])
     plain["data"] = with_absolute_paths(plain["data"])
     return plain
@@ -54,10 +56,10 @@ def refuse_unknown(node: dict[str, Any], schema: type, place: str = "") -> None:
             refuse_unknown(value, types[key], f"{place}{key}.")
 
 
-def check_name(name: str) -> None:
-    """Refuse a run name that is no name of a folder."""
+def check_name(key: str, name: str) -> None:
+    """Refuse the name of a run or a sweep that is no name of a folder."""
     if not name or name in (".", "..") or any(mark in name for mark in "/\\\0"):
-        raise UserError(f"name={name}: a run's name becomes a folder below outputs/, so it needs letters and no slash")
+        raise UserError(f"{key}={name}: it becomes a folder below outputs/, so it needs letters and no slash")
 
 
 def trainer_arguments(trainer: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import logging
 import math
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attnframe.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+from attnframe.runs.locking import locked
 
 _log = logging.getLogger(__name__)
 
@@ -50,21 +48,18 @@ class RunFolder:
         self.checkpoints.mkdir(exist_ok=True)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, *, waiting: bool = False) -> Iterator[None]:
         """Keep every other process from running in the folder; the system lets go however this process ends.
 
-        Raises `UserError` when another one holds it. Where the platform or the file system knows no locks, there is
-        none.
+        When another one holds it, raises `UserError` or, `waiting`, comes back once that has ended. Where the platform
+        or the file system knows no locks, there is none.
         """
-        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    file.seek(0)
-                    raise UserError(f"{self.path} is still being run by {file.read() or 'another process'}") from None
-                except OSError as error:
-                    _log.info("%s cannot be locked: %s", self.path, error)
+        with (self.path / ".lock").open("a+", encoding="utf-8") as file, contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(file, waiting=waiting))
+            except BlockingIOError:
+                file.seek(0)
+                raise UserError(f"{self.path} is still being run by {file.read() or 'another process'}") from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
@@ -75,10 +70,39 @@ class RunFolder:
         """The markers that are there: one when the run has ended, none when it is running or was killed."""
         return [marker for marker in MARKERS if (self.path / marker).exists()]
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a run has come as far as to say in its manifest what it is; one that was only claimed has not."""
+        return self.manifest.exists() and self.manifest.stat().st_size > 0
+
+    @property
+    def last_error(self) -> str:
+        """What error.txt says in the end, on one line; "" where there is none."""
+        try:
+            text = (self.path / "error.txt").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        # The frames of a traceback are indented; a message may have several lines.
+        message = re.split(r"^\s+\S.*\n", text, flags=re.MULTILINE)[-1]
+        return " ".join(message.split())
+
     def reopen(self) -> None:
-        """Take back how the run ended: it goes on."""
-        for name in (*MARKERS, "error.txt"):
+        """Take back how the run ended: it goes on. What error.txt said stays in errors_before.txt."""
+        error = self.path / "error.txt"
+        if error.exists():
+            with (self.path / "errors_before.txt").open("a", encoding="utf-8") as file:
+                file.write(error.read_text(encoding="utf-8", errors="replace"))
+        for name in (*MARKERS, error.name):
             (self.path / name).unlink(missing_ok=True)
+
+    def read_results(self) -> dict[str, Any]:
+        """The flat results.json. Raises `UserError` where it is missing or damaged."""
+        file = self.path / "results.json"
+        try:
+            results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read: {error}") from error
+        return results
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """What ran: versions, data, parameters, backends."""

@@ -119,10 +119,9 @@ def read_manifest(folder: RunFolder, word: str = "run") -> dict[str, Any]:
     except ValueError:
         manifest = {}
     if not isinstance(manifest, dict) or not {"settings", "plugins"} <= manifest.keys():
-        error = folder.path / "error.txt"
-        if error.exists() and not manifest:
-            cause = error.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["for no given reason"]
-            raise UserError(f"{word}={folder.path}: this run failed before it began: {cause[-1]}")
+        if not manifest and (folder.path / "error.txt").exists():
+            cause = folder.last_error or "for no given reason"
+            raise UserError(f"{word}={folder.path}: this run failed before it began: {cause}")
         raise UserError(f"{folder.manifest} does not say what ran: the run was stopped before it began, or is damaged")
     return manifest
 

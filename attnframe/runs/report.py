@@ -205,10 +205,8 @@ def _ending(folder: RunFolder, ending: str | None) -> str:
     markers = folder.markers
     marker = ending or (markers[0] if markers else "")
     sentence = _ENDINGS[marker]
-    error = folder.path / "error.txt"
-    if marker == "FAILED" and error.exists():
-        lines = error.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        sentence += f": {lines[-1].strip()}" if lines else ""
+    if marker == "FAILED" and folder.last_error:
+        sentence += f": {folder.last_error}"
     return sentence
 
 

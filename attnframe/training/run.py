@@ -18,6 +18,7 @@ from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
+from attnframe.runs.loading import read_manifest
 from attnframe.training.assembly import Assembly
 from attnframe.training.final_report import leave_report, leave_report_of_stopped_run
 from attnframe.training.interruption import Interrupted, Interruption
@@ -29,6 +30,8 @@ from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.stopped_run import read_stopped_run
 from attnframe.training.task import TranslationTask
 from attnframe.training.trainer import make_trainer
+
+_log = logging.getLogger(__name__)
 
 
 class RunFailed(Exception):  # noqa: N818  reads as what happened
@@ -43,13 +46,8 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) ->
     """
     folder = RunFolder(path)
     folder.claim()
-    with folder.held(), _closing(folder):
-        _quieten()
-        loggers = make_loggers(settings["logger"], LoggedRun(folder, settings["name"], settings))
-        parts = Assembly(settings, folder, attention)
-        parts.trainer.loggers = loggers
-        folder.write_manifest(parts.manifest())
-        return _train(parts, checkpoint=None)
+    with folder.held():
+        return _begin(settings, folder, attention)
 
 
 def resume(
@@ -68,16 +66,56 @@ def resume(
     """
     folder = RunFolder(path)
     with folder.held():
-        _quieten()
-        try:
-            parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits)
-        except MisconfigurationException as error:
-            raise UserError(str(error)) from error
-        going_on(manifest["resumed"][-1]["step"])
+        return _go_on(settings, folder, attention, limits, going_on)
+
+
+def complete(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) -> dict[str, Any]:
+    """Bring the run in `path` to its end from wherever it stands, and return its results.
+
+    A folder without a run begins one, as `settings` say. One that was stopped, killed or has failed goes on from its
+    last checkpoint, with its own settings; one that is done is left alone. While another process runs in the folder,
+    this one waits. Raises as `run` does.
+    """
+    folder = RunFolder(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with folder.held(waiting=True):
+        if "DONE" in folder.markers:
+            return folder.read_results()
+        if folder.has_begun:
+            own = read_manifest(folder)["settings"]
+            return _go_on(own, folder, attention, {}, lambda step: _log.info("going on after step %d", step))
         folder.reopen()
-        with _closing(folder):
-            folder.write_manifest(manifest)
-            return _train(parts, checkpoint=checkpoint)
+        folder.checkpoints.mkdir(exist_ok=True)
+        return _begin(settings, folder, attention)
+
+
+def _begin(settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory) -> dict[str, Any]:
+    with _closing(folder):
+        _quieten()
+        loggers = make_loggers(settings["logger"], LoggedRun(folder, settings["name"], settings))
+        parts = Assembly(settings, folder, attention)
+        parts.trainer.loggers = loggers
+        folder.write_manifest(parts.manifest())
+        return _train(parts, checkpoint=None)
+
+
+def _go_on(
+    settings: Mapping[str, Any],
+    folder: RunFolder,
+    attention: AttentionFactory,
+    limits: Mapping[str, Any],
+    going_on: Callable[[int], None],
+) -> dict[str, Any]:
+    _quieten()
+    try:
+        parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits)
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+    going_on(manifest["resumed"][-1]["step"])
+    folder.reopen()
+    with _closing(folder):
+        folder.write_manifest(manifest)
+        return _train(parts, checkpoint=checkpoint)
 
 
 def _pick_up(

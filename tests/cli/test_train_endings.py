@@ -122,13 +122,17 @@ def test_a_failing_job_does_not_stop_the_sweep(train: PreparedCommand, tmp_path:
     chosen = ["trainer.max_steps=40", "attention=self,breaks,uniform", "callbacks.patterns.sentences=0"]
     finished = train("train", "-m", *SMALL, *chosen, cwd=tmp_path)
     assert finished.status == 1
-    hydras, sentence = finished.stderr.splitlines()  # Hydra says which job it was
-    assert "attention=breaks" in hydras
-    assert sentence.startswith("attnframe train: RuntimeError: the idea was wrong; ")
-    runs = run_folders(tmp_path)
-    assert str(runs[1]) in sentence
-    assert [markers(run) for run in runs] == [["DONE"], ["FAILED"], ["DONE"]]
-    assert (runs[1] / "error.txt").read_text().startswith("Traceback")
+    (sentence,) = finished.stderr.splitlines()
+    assert sentence.startswith("attnframe train: attention=breaks: RuntimeError: the idea was wrong; its log is ")
+    found = {run.name.partition("_")[0]: run for run in run_folders(tmp_path)}
+    assert {name: markers(run) for name, run in found.items()} == {
+        "attention-breaks": ["FAILED"],
+        "attention-self": ["DONE"],
+        "attention-uniform": ["DONE"],
+    }
+    failed = found["attention-breaks"]
+    assert str((failed / "train.log").relative_to(tmp_path)) in sentence
+    assert (failed / "error.txt").read_text().startswith("Traceback")
 
 
 def test_nothing_is_asked_in_a_terminal(home: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -170,5 +174,8 @@ def test_an_interrupted_run_keeps_its_state(home: Path, tmp_path: Path, number: 
 def test_an_interrupted_sweep_starts_no_further_job(home: Path, tmp_path: Path) -> None:  # noqa: F811
     done = train_and_signal(["-m", *ENDLESS, "seed=1,2,3"], environment(home), tmp_path, signal.SIGINT, step=10)
     assert done.returncode == 130
-    assert done.stdout.count("run folder: ") == 1
-    assert [markers(run) for run in run_folders(tmp_path)] == [["INTERRUPTED"]]
+    (run,) = run_folders(tmp_path)
+    assert markers(run) == ["INTERRUPTED"]
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.endswith(f" seed=1,2,3 sweep={run.parent.name}")
+    assert "; go on with: attnframe train -m " in sentence

@@ -186,14 +186,14 @@ def test_a_folder_is_held_until_its_process_is_gone(tmp_path: Path) -> None:
 def test_without_locks_a_folder_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A platform that has none, and a file system that has none."""
     with monkeypatch.context() as patch:
-        patch.setattr("attnframe.runs.folder.fcntl", None)
+        patch.setattr("attnframe.runs.locking.fcntl", None)
         with RunFolder(tmp_path).held(), RunFolder(tmp_path).held():
             pass
 
     def unsupported(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("attnframe.runs.folder.fcntl.flock", unsupported)
+    monkeypatch.setattr("attnframe.runs.locking.fcntl.flock", unsupported)
     with RunFolder(tmp_path).held(), RunFolder(tmp_path).held():
         pass
 

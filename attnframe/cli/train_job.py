@@ -1,0 +1,136 @@
+"""What Hydra calls for each run of `attnframe train`, in this process or in a worker of a launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from attnframe import discovery
+from attnframe.cli import resume, settings, sweep_display
+from attnframe.cli.run_results import print_results
+from attnframe.errors import UserError
+from attnframe.model import AttentionFactory
+from attnframe.runs import building
+from attnframe.runs.decoding import Decoding
+from attnframe.runs.folder import RunFolder
+from attnframe.sweeps.devices import take_gpu
+from attnframe.sweeps.jobs import Ended, Job, Planned
+from attnframe.sweeps.sweep_folder import SweepFolder
+from attnframe.sweeps.worker import do_job, is_prepared
+
+_log = logging.getLogger(__name__)
+
+
+class TrainJob:
+    """A run from a composed config, and the words around a sweep of them.
+
+    It travels to the workers of a launcher, which may stand in another folder with another environment: it brings the
+    working directory and the plugin folders along. `failures` is what runs in this process have raised; `sweep_name`
+    and `ended` are those of a sweep that this process has planned.
+    """
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self.sweep_name: str | None = None
+        self.ended: Sequence[Ended] = ()
+        self._argv = list(sys.argv)
+        self._home = (os.getpid(), Path.cwd(), os.environ.get(discovery.FOLDERS_VARIABLE))
+
+    def __call__(self, config: DictConfig) -> float | None:
+        """One run. Returns what a sweeper minimises, the validation loss."""
+        self._settle()
+        # Lightning starts the other processes of a run from sys.argv, so a run sees it whole.
+        sys.argv = self._argv
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            return self._run(config, folder)
+        except Exception as error:
+            self.failures.append(error)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                _note_failure(folder)
+                raise  # so that the sweeper knows
+            return None
+
+    def settings(self, config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:
+        """The plain settings of a run that can be built, and what builds its attention. Raises `UserError`."""
+        plain = settings.plain(config)
+        if plain["model"]["kind"] != "seq2seq":
+            raise UserError(
+                f"model.kind={plain['model']['kind']} cannot be trained, only described (attnframe describe); "
+                f"models to train: tiny, small, base"
+            )
+        attention = building.attention_factory(plain)
+        building.try_attention(attention)
+        Decoding.of(plain["decoding"])
+        return plain, attention
+
+    def show_plan(self, folder: SweepFolder, plan: Sequence[Planned], config: DictConfig) -> None:
+        """Print what a sweep will do."""
+        self.sweep_name = folder.path.name
+        sweep_display.print_plan(folder, plan, config)
+
+    def watching(self, jobs: Sequence[Job]) -> AbstractContextManager[object]:
+        """Show how far the jobs of a sweep are."""
+        return sweep_display.watching(jobs)
+
+    def show_ended(self, folder: SweepFolder, ended: Sequence[Ended]) -> None:
+        """Print the table of a sweep, and keep how its jobs stand."""
+        self.ended = ended
+        sweep_display.print_ended(folder, ended)
+
+    def _run(self, config: DictConfig, folder: Path) -> float:
+        plain, attention = self.settings(config)
+        for file in discovery.loaded_plugins():
+            _log.info("plugin %s", file)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            _share_gpus(plain["trainer"])
+            if is_prepared(folder):
+                return float(do_job(plain, folder, attention)["val/loss"] or "nan")
+        print(f"run folder: {os.path.relpath(folder)}", flush=True)
+
+        # Here and not above: Lightning takes seconds to import, which a misspelt option must not cost.
+        from attnframe.training.run import run
+
+        with resume.advising(folder):
+            results = run(plain, folder, attention)
+        print_results(results, folder)
+        return float(results["val/loss"])
+
+    def _settle(self) -> None:
+        """In a worker: go to where the command was given, and look for plugins where it would."""
+        process, folder, plugins = self._home
+        if process == os.getpid():
+            return
+        os.chdir(folder)
+        if plugins is not None:
+            os.environ[discovery.FOLDERS_VARIABLE] = plugins
+        # Hydra's launchers do not set this in a worker, and a failed run would tell of Hydra.
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+
+def _share_gpus(trainer: dict[str, Any]) -> None:
+    """Where several runs may be under way on a machine of several GPUs, take one of these alone."""
+    import torch
+
+    if trainer["accelerator"] in ("auto", "gpu", "cuda") and trainer["devices"] in (1, "1", "auto"):
+        place = Path(tempfile.gettempdir()) / f"attnframe_gpus_{os.getuid() if hasattr(os, 'getuid') else 0}"
+        number = take_gpu(torch.cuda.device_count(), place)
+        if number is not None:
+            _log.info("on GPU %d", number)
+
+
+def _note_failure(folder: Path) -> None:
+    """Leave the traceback in the folder of a run that failed before it could do so itself."""
+    if folder.is_dir() and not RunFolder(folder).markers:
+        RunFolder(folder).close("FAILED", traceback.format_exc())

@@ -1,0 +1,200 @@
+"""The jobs of a sweep: what is to be done about each, and having it done through any launcher of Hydra."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict, read_write
+
+from attnframe.errors import UserError
+from attnframe.model import AttentionFactory
+from attnframe.runs.folder import RunFolder
+from attnframe.sweeps.identity import Identities, Identity
+from attnframe.sweeps.sweep_folder import JobRecord, SweepFolder, marker_of
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep. `name` is what tells it from the others, as one writes it.
+
+    `refused` says why it cannot be built; it then has no identity and no folder.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    settings: Mapping[str, Any]
+    attention: AttentionFactory | None = None
+    identity: Identity | None = None
+    folder: Path | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job and what will be done about it.
+
+    `action` is "done" (nothing), "go on" (from its last checkpoint), "try again" (it has failed), "changed" (done or
+    begun before with what `reason` says was different: in a new folder), "new" or "refused" (for `reason`).
+    """
+
+    job: Job
+    action: str
+    reason: str = ""
+
+    @property
+    def is_to_run(self) -> bool:
+        """Whether the job has to be handed to the launcher."""
+        return self.action not in ("done", "refused")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job stands after the sweep: its marker, its flat results if it is DONE, else the reason.
+
+    The marker is "" for a job that was killed or never began, and for one that was refused.
+    """
+
+    job: Job
+    marker: str
+    results: Mapping[str, Any] | None = None
+    reason: str = ""
+
+
+class Task(Protocol):
+    """What a sweep calls: a run, and the words and pictures around many of them."""
+
+    def settings(self, config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:
+        """The plain settings of a run and what builds its attention. Raises `UserError` for what cannot be built."""
+
+    def show_plan(self, folder: SweepFolder, plan: Sequence[Planned], config: DictConfig) -> None:
+        """Say what will be done, and where: `config` is that of the whole sweep, with Hydra's own node."""
+
+    def watching(self, jobs: Sequence[Job]) -> AbstractContextManager[object]:
+        """Show how far the jobs are while the body runs."""
+
+    def show_ended(self, folder: SweepFolder, ended: Sequence[Ended]) -> None:
+        """Say how every job stands."""
+
+
+class SweepJobs:
+    """Prepares jobs and runs them through a launcher; what both sweepers are made of."""
+
+    def __init__(self, context: HydraContext, config: DictConfig, launcher: Launcher, *, retries: int) -> None:
+        self.folder = SweepFolder(Path(config.hydra.sweep.dir).absolute())
+        self._context, self._config, self._launcher = context, config, launcher
+        self._retries = retries
+        self._identities = Identities()
+        self._launched = 0
+
+    def prepare(self, overrides: Sequence[str], task: Task, *, name: str) -> Job:
+        """The job of one list of overrides; a config that cannot be composed raises Hydra's own exception."""
+        config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = 0
+        HydraConfig.instance().set_config(config)
+        run = copy.deepcopy(config)
+        with read_write(run), open_dict(run):
+            del run["hydra"]
+        try:
+            settings, attention = task.settings(run)
+            identity = self._identities.of(settings, attention)
+        except UserError as error:
+            return Job(name, tuple(overrides), {}, refused=str(error))
+        return Job(name, tuple(overrides), settings, attention, identity, self.folder.folder_of(identity, name))
+
+    def planned(self, job: Job) -> Planned:
+        """What is to be done about a job."""
+        if job.identity is None or job.folder is None:
+            return Planned(job, "refused", job.refused)
+        marker = marker_of(job.folder)
+        if marker == "DONE":
+            return Planned(job, "done")
+        if marker == "FAILED":
+            return Planned(job, "try again", RunFolder(job.folder).last_error)
+        if RunFolder(job.folder).has_begun:
+            return Planned(job, "go on", "it was stopped" if marker else "it was cut off")
+        for _, before in self.folder.others_with_config(job.identity):
+            return Planned(job, "changed", f"{', '.join(job.identity.changed_since(before))} changed since")
+        return Planned(job, "new")
+
+    def run(self, plan: Sequence[Planned]) -> list[Ended]:
+        """Have every job done that is to be; how each stands then. One that fails stops no other.
+
+        A job that was cut off, with its worker or the whole launcher, is handed over again `retries` times.
+        """
+        left = [planned.job for planned in plan if planned.is_to_run]
+        for job in left:
+            assert job.identity is not None
+            assert job.folder is not None
+            if JobRecord.read(job.folder) is None:
+                JobRecord(job.identity, job.overrides).write(job.folder)
+        problem: Exception | None = None
+        for attempt in range(1 + self._retries):
+            if not left:
+                break
+            if attempt:
+                _log.warning("%d jobs were cut off and are run again: %s", len(left), problem or "their workers ended")
+            problem = self._launch(left)
+            cut_off = [job for job in left if job.folder is not None and not marker_of(job.folder)]
+            if problem is not None and len(cut_off) == len(left) and not any(map(_has_begun, left)):
+                raise UserError(f"hydra/launcher: no job could be started: {_one_line(problem)}") from problem
+            left = cut_off
+        ended = [self._ended(planned.job, problem) for planned in plan]
+        for outcome in ended:
+            if outcome.results is not None and outcome.job.folder is not None:
+                # A worker that was killed between its last two writes has not done it.
+                self.folder.record(outcome.job.folder)
+        return ended
+
+    def _launch(self, jobs: Sequence[Job]) -> Exception | None:
+        """Hand jobs to the launcher; what it died of, if it did."""
+        lists = [[*job.overrides, *self._place(job)] for job in jobs]
+        first, self._launched = self._launched, self._launched + len(jobs)
+        try:
+            # What a job returns or raises is in its folder; what came back through a launcher is only a copy.
+            self._launcher.launch(lists, initial_job_idx=first)
+        except Exception as error:
+            return error
+        return None
+
+    def _place(self, job: Job) -> list[str]:
+        """Overrides that send a job to its folder, wherever its worker stands, and keep it from talking."""
+        assert job.folder is not None
+        return [
+            f"hydra.sweep.dir={_quoted(str(job.folder.parent))}",
+            f"hydra.sweep.subdir={_quoted(job.folder.name)}",
+            "trainer.enable_progress_bar=false",
+        ]
+
+    def _ended(self, job: Job, problem: Exception | None) -> Ended:
+        if job.folder is None:
+            return Ended(job, "", reason=job.refused)
+        marker = marker_of(job.folder)
+        if marker == "DONE":
+            return Ended(job, marker, RunFolder(job.folder).read_results())
+        reason = RunFolder(job.folder).last_error or ("it was cut off" if _has_begun(job) else "it never began")
+        return Ended(job, marker, reason=f"{reason}: {_one_line(problem)}" if problem and not marker else reason)
+
+
+def _has_begun(job: Job) -> bool:
+    return job.folder is not None and RunFolder(job.folder).has_begun
+
+
+def _quoted(text: str) -> str:
+    # For a path may hold what Hydra's grammar gives a meaning.
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__
