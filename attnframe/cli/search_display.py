@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from attnframe.cli.output import print_table, write
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
     from optuna.trial import FrozenTrial
 
     from attnframe.sweeps.search.loop import Plan

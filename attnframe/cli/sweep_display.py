@@ -38,14 +38,19 @@ def print_plan(folder: SweepFolder, plan: Sequence[Planned], config: DictConfig)
     told = ", ".join(f"{count} {action}" for action, count in counts.items())
     write(f"sweep folder: {os.path.relpath(folder.path)}\n{len(plan)} jobs: {told}\n")
     if any(planned.is_to_run for planned in plan):
-        launcher = str(config.hydra.runtime.choices["hydra/launcher"])
-        write(f"they run {_PLACES.get(launcher, f'by hydra/launcher={launcher}')}\n")
+        write(f"they run {place_of(config)}\n")
     shown = [planned for planned in plan if planned.reason] if len(plan) > _MOST_ROWS and _at_a_terminal() else plan
     if shown:
         print_table(
             ["job", "plan", "because", "folder"],
             [[planned.job.name, planned.action, planned.reason, _name(planned.job)] for planned in shown],
         )
+
+
+def place_of(config: DictConfig) -> str:
+    """Where the jobs of a sweep run, in words."""
+    launcher = str(config.hydra.runtime.choices["hydra/launcher"])
+    return _PLACES.get(launcher, f"by hydra/launcher={launcher}")
 
 
 def watching(jobs: Sequence[Job]) -> AbstractContextManager[object]:

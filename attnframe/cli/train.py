@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> int:
         if overrides == arguments:
             # One run: refuse what cannot be before Hydra makes a folder for it.
             _refuse_sweep_name(overrides)
+            _say_that_nothing_is_searched(overrides)
             _refuse_used_folder(overrides)
             TrainJob().settings(composition.compose_config(overrides))
         return _launch(arguments)
@@ -82,7 +83,7 @@ def _launch(arguments: list[str]) -> int:
     finally:
         sys.argv = whole
     if job.sweep_name is not None:
-        return 0 if all(outcome.marker == "DONE" for outcome in job.ended) else 1
+        return 0 if all(outcome.marker == "DONE" for outcome in job.ended) and not job.search_failed else 1
     return _report(job.failures)
 
 
@@ -109,6 +110,13 @@ def _refuse_sweep_name(arguments: list[str]) -> None:
     for item in arguments:
         if item.startswith("sweep="):
             raise UserError(f"{item}: this names the folder of a sweep, and without -m there is one run: add -m")
+
+
+def _say_that_nothing_is_searched(arguments: list[str]) -> None:
+    # Said and not refused, for a recipe may set more than the search.
+    for item in arguments:
+        if item.startswith("hparams_search="):
+            print(f"attnframe train: {item}: without -m there is one run, and nothing is searched", file=sys.stderr)
 
 
 def _refuse_used_folder(arguments: list[str]) -> None:

@@ -10,14 +10,14 @@ import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attnframe import discovery
-from attnframe.cli import resume, settings, sweep_display
+from attnframe.cli import resume, search_display, settings, sweep_display
 from attnframe.cli.run_results import print_results
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
@@ -29,6 +29,12 @@ from attnframe.sweeps.jobs import Ended, Job, Planned
 from attnframe.sweeps.sweep_folder import SweepFolder
 from attnframe.sweeps.worker import do_job, is_prepared
 
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from attnframe.sweeps.search.loop import Plan
+    from attnframe.sweeps.search.study import SearchStudy
+
 _log = logging.getLogger(__name__)
 
 
@@ -37,13 +43,15 @@ class TrainJob:
 
     It travels to the workers of a launcher, which may stand in another folder with another environment: it brings the
     working directory and the plugin folders along. `failures` is what runs in this process have raised; `sweep_name`
-    and `ended` are those of a sweep that this process has planned.
+    and `ended` are those of a sweep that this process has planned; `search_failed` says that a search found nothing or
+    was given up.
     """
 
     def __init__(self) -> None:
         self.failures: list[Exception] = []
         self.sweep_name: str | None = None
         self.ended: Sequence[Ended] = ()
+        self.search_failed = False
         self._argv = list(sys.argv)
         self._home = (os.getpid(), Path.cwd(), os.environ.get(discovery.FOLDERS_VARIABLE))
 
@@ -88,6 +96,22 @@ class TrainJob:
         """Print the table of a sweep, and keep how its jobs stand."""
         self.ended = ended
         sweep_display.print_ended(folder, ended)
+
+    def show_search(self, folder: SweepFolder, study: SearchStudy, plan: Plan, config: DictConfig) -> None:
+        """Print what a search will do."""
+        self.sweep_name = folder.path.name
+        search_display.print_search(folder, study, plan, sweep_display.place_of(config))
+
+    def show_trial(self, study: SearchStudy, trial: FrozenTrial) -> None:
+        """Print how a trial has ended."""
+        search_display.print_trial(study, trial)
+
+    def show_found(self, folder: SweepFolder, study: SearchStudy, lines: Sequence[str], problem: str) -> None:
+        """Print what a search has found; one that found nothing, or ended early, has failed."""
+        search_display.print_found(folder, study, lines)
+        self.search_failed = bool(problem) or not lines
+        if problem:
+            print(f"attnframe train: the search has ended: {problem}", file=sys.stderr)
 
     def _run(self, config: DictConfig, folder: Path) -> float:
         plain, attention = self.settings(config)

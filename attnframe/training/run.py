@@ -25,7 +25,7 @@ from attnframe.training.interruption import Interrupted, Interruption
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
 from attnframe.training.progress import working
-from attnframe.training.pruning import Pruned
+from attnframe.training.pruning import Pruned, SearchTrial
 from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.stopped_run import read_stopped_run
 from attnframe.training.task import TranslationTask
@@ -69,12 +69,14 @@ def resume(
         return _go_on(settings, folder, attention, limits, going_on)
 
 
-def complete(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) -> dict[str, Any]:
+def complete(
+    settings: Mapping[str, Any], path: Path, attention: AttentionFactory, *, trial: SearchTrial | None = None
+) -> dict[str, Any]:
     """Bring the run in `path` to its end from wherever it stands, and return its results.
 
     A folder without a run begins one, as `settings` say. One that was stopped, killed or has failed goes on from its
     last checkpoint, with its own settings; one that is done is left alone. While another process runs in the folder,
-    this one waits. Raises as `run` does.
+    this one waits. `trial` is its part in a search; one that ends it raises `Pruned`. Else raises as `run` does.
     """
     folder = RunFolder(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -83,17 +85,19 @@ def complete(settings: Mapping[str, Any], path: Path, attention: AttentionFactor
             return folder.read_results()
         if folder.has_begun:
             own = read_manifest(folder)["settings"]
-            return _go_on(own, folder, attention, {}, lambda step: _log.info("going on after step %d", step))
+            return _go_on(own, folder, attention, {}, lambda step: _log.info("going on after step %d", step), trial)
         folder.reopen()
         folder.checkpoints.mkdir(exist_ok=True)
-        return _begin(settings, folder, attention)
+        return _begin(settings, folder, attention, trial)
 
 
-def _begin(settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory) -> dict[str, Any]:
+def _begin(
+    settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory, trial: SearchTrial | None = None
+) -> dict[str, Any]:
     with _closing(folder):
         _quieten()
         loggers = make_loggers(settings["logger"], LoggedRun(folder, settings["name"], settings))
-        parts = Assembly(settings, folder, attention)
+        parts = Assembly(settings, folder, attention, trial)
         parts.trainer.loggers = loggers
         folder.write_manifest(parts.manifest())
         return _train(parts, checkpoint=None)
@@ -105,10 +109,11 @@ def _go_on(
     attention: AttentionFactory,
     limits: Mapping[str, Any],
     going_on: Callable[[int], None],
+    trial: SearchTrial | None = None,
 ) -> dict[str, Any]:
     _quieten()
     try:
-        parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits)
+        parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits, trial)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     going_on(manifest["resumed"][-1]["step"])
@@ -119,12 +124,16 @@ def _go_on(
 
 
 def _pick_up(
-    settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory, limits: Mapping[str, Any]
+    settings: Mapping[str, Any],
+    folder: RunFolder,
+    attention: AttentionFactory,
+    limits: Mapping[str, Any],
+    trial: SearchTrial | None,
 ) -> tuple[Assembly, dict[str, Any], Path | None]:
     """The parts of a run that goes on, its new manifest, and its checkpoint if it has one; nothing is written."""
     stopped = read_stopped_run(folder, limits)
     stopped.check_limits(settings["trainer"])
-    parts = Assembly(settings, folder, attention)
+    parts = Assembly(settings, folder, attention, trial)
     stopped.check_corpus(parts.data.corpus)
     stopped.check_weights(parts.model)
     first = stopped.manifest

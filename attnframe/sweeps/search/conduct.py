@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial
 
 from attnframe.errors import UserError
@@ -117,31 +119,31 @@ def conduct(
 
 def _try_out(context: HydraContext, config: DictConfig, space: SearchSpace, trials: SweepTrials) -> None:
     """Compose command lines that have every named value once: what cannot be is refused before the first trial."""
-    for number, (key, values) in enumerate(space.probes()):
+    errors: list[tuple[str, list[str], Exception]] = []
+    composed: list[list[str]] = []
+    for key, values in itertools.islice(space.probes(), _MOST_PROBES):
         overrides = space.overrides(values)
-        if number == 0:
-            trials.prepare(overrides)
-        elif number >= _MOST_PROBES:
-            break
         try:
             context.config_loader.load_sweep_config(config, overrides)
+            composed.append(overrides)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(_explained(error, key, space, overrides)) from error
-
-
-def _explained(error: Exception, key: str, space: SearchSpace, overrides: Sequence[str]) -> str:
-    """What is wrong with one trial's command line, and what would mend it."""
-    first = str(error).partition("\n")[0]
-    line = " ".join(overrides)
-    missing = re.match(r"Could not override '([^']+)'", first)
-    if missing and any(parameter.key == missing[1] for parameter in space.parameters):
-        parents = [parameter.key for parameter in space.parameters if missing[1].startswith(f"{parameter.key}.")]
-        parent = parents[0] if parents else "KEY"
-        return (
-            f"{missing[1]} does not exist in a trial with {line}: say where it does: "
-            f"\"hydra.sweeper.conditions={{{missing[1]}:'{parent}=VALUE'}}\""
-        )
-    return f"{key}: a trial would be {line}: {first}"
+            errors.append((key, overrides, error))
+    for key, overrides, problem in errors:
+        missing = re.match(r"Could not override '([^']+)'", str(problem))
+        if missing and any(item.startswith(f"{missing[1]}=") for overrides in composed for item in overrides):
+            line = " ".join(item for item in overrides if item.partition("=")[0] not in space.fixed)
+            parents = [parameter.key for parameter in space.parameters if missing[1].startswith(f"{parameter.key}.")]
+            raise UserError(
+                f"{missing[1]} does not exist in a trial with {line}: say where it does: "
+                f"\"hydra.sweeper.conditions={{{missing[1]}:'{parents[0] if parents else 'KEY'}=VALUE'}}\""
+            )
+        parameter = next(parameter for parameter in space.parameters if parameter.key == key)
+        if "converted to Integer" in f"{problem} {problem.__cause__}" and isinstance(
+            parameter.distribution, FloatDistribution
+        ):
+            raise UserError(f"{key} is a whole number: search it by tag(int,interval(...)) or range(...)")
+        raise problem
+    trials.prepare(composed[0])
 
 
 def _line(study: SearchStudy, trials: SweepTrials, trial: FrozenTrial) -> str:

@@ -112,7 +112,7 @@ def importance(study: SearchStudy, index: int) -> Mapping[str, float]:
         found = optuna.importance.get_param_importances(
             study.study,
             evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile),
-            **({} if len(study.objectives) == 1 else {"target": _to_be_small(study, index)}),
+            target=None if len(study.objectives) == 1 else _to_be_small(study, index),
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(f"importance cannot be computed: {error}") from error

@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -57,7 +58,7 @@ def draw_history(trials: Sequence[FrozenTrial], objective: Objective, index: int
         _scale_scores(axes, [*values, *(value for _, value in known)])
         axes.set_xlabel("trial")
         axes.set_ylabel(objective.key)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8)
 
     return _svg(7.0, 3.2, draw)
@@ -77,7 +78,7 @@ def draw_importance(importance: Mapping[str, float]) -> bytes:
 
 
 def draw_slice(trials: Sequence[FrozenTrial], parameter: Parameter, objective: Objective, index: int) -> bytes:
-    """An SVG: the scores over the values of one parameter; later trials are darker, pruned ones crosses, failed ones below."""
+    """An SVG: the scores over the values of one parameter; later is darker, pruned a cross, failed below."""
 
     def draw(axes: Axes) -> None:
         having = [trial for trial in trials if parameter.key in trial.params]
@@ -107,7 +108,7 @@ def draw_slice(trials: Sequence[FrozenTrial], parameter: Parameter, objective: O
         elif getattr(parameter.distribution, "log", False):
             axes.set_xscale("log")
         elif isinstance(parameter.distribution, IntDistribution):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _scale_scores(axes, [*scores, *(score for _, score in known)])
         axes.set_xlabel(parameter.key)
         axes.set_ylabel(objective.key)

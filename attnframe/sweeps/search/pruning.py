@@ -55,7 +55,11 @@ class Reporter:
         if pruner is None or value is None or not math.isfinite(value):
             return None
         trial = self._opened()
-        if step not in trial.study.get_trials(deepcopy=False)[self._assignment.number].intermediate_values:
+        known = trial.study.get_trials(deepcopy=False)[self._assignment.number]
+        if known.state.is_finished():
+            # The run goes on for another reason than the search.
+            return None
+        if step not in known.intermediate_values:
             trial.report(value, step)
         if not trial.should_prune():
             return None

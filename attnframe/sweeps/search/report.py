@@ -102,7 +102,9 @@ def _table(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Iterator[str]:
 def _number(study: SearchStudy, trial: FrozenTrial) -> str:
     """The trial's number, leading to the report of its run."""
     folder = trial.user_attrs.get(FOLDER)
-    return f'<a href="{html.escape(folder, quote=True)}/report.html">{trial.number}</a>' if folder else f"{trial.number}"
+    return (
+        f'<a href="{html.escape(folder, quote=True)}/report.html">{trial.number}</a>' if folder else f"{trial.number}"
+    )
 
 
 def _image(svg: bytes, what: str) -> str:

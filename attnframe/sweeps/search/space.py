@@ -154,15 +154,12 @@ def read_space(
     exceptions for what is no override.
     """
     parser = OverridesParser.create(config_loader=config_loader)
-    given = [parser.parse_override(argument) for argument in arguments]
-    keys = [override.get_key_element() for override in given]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise UserError(f"{key} is given twice")
-    named = [parser.parse_override(f"{key}={value}") for key, value in (params or {}).items() if key not in keys]
+    # What is given twice is what was given last, as everywhere in Hydra.
+    given = {override.get_key_element(): override for override in map(parser.parse_override, arguments)}
+    named = [parser.parse_override(f"{key}={value}") for key, value in (params or {}).items() if key not in given]
     distributions: dict[str, Distribution] = {}
     fixed: dict[str, str] = {}
-    for override in [*named, *given]:
+    for override in [*named, *given.values()]:
         key = override.get_key_element()
         if override.is_sweep_override():
             distributions[key] = _distribution(override)
@@ -173,7 +170,7 @@ def read_space(
             "there is nothing to search: give at least one override a space, for example "
             "'optimizer.lr=tag(log,interval(1e-4,1e-2))' or attention=multi_head,low_rank_v"
         )
-    return _with_conditions(distributions, fixed, conditions_of or {}, given=set(keys))
+    return _with_conditions(distributions, fixed, conditions_of or {}, given=set(given))
 
 
 def _with_conditions(

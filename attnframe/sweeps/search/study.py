@@ -79,7 +79,7 @@ class SearchStudy:
 
     @property
     def best(self) -> list[FrozenTrial]:
-        """The best complete trial, if there is one; with several objectives those that no other beats in all of them."""
+        """The best complete trial, if there is one; with several objectives those that no other beats in all."""
         found = sorted(self.study.best_trials, key=lambda trial: trial.number)
         distinct = [trial for trial in found if REPEATS not in trial.user_attrs]
         return distinct[:1] if len(self.objectives) == 1 else distinct

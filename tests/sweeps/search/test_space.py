@@ -72,9 +72,10 @@ def test_what_cannot_be_searched_is_refused(override: str, says: str) -> None:
         space_of(override)
 
 
-def test_a_key_given_twice_is_refused() -> None:
-    with pytest.raises(UserError, match="x is given twice"):
-        space_of("x=1,2", "x=3")
+def test_of_a_key_given_twice_the_last_counts() -> None:
+    space = space_of("x=1", "y=1,2", "x=3,4", "y=5")
+    assert [parameter.values() for parameter in space.parameters] == [["3", "4"]]
+    assert space.fixed == {"y": "5"}
 
 
 def test_the_command_line_goes_before_the_config() -> None:
