@@ -39,7 +39,9 @@ def states(study: optuna.Study) -> Counter[TrialState]:
     return Counter(trial.state for trial in study.trials)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+@pytest.mark.parametrize(
+    "sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow), pytest.param("nsga2", marks=pytest.mark.slow)]
+)
 def test_each_sampler_finds_its_way(tmp_path: Path, sampler: str) -> None:
     found, jobs, problem = search(tmp_path, SPACE, bowl, n_trials=30, sampler=sampler)
     assert problem == ""
@@ -51,6 +53,7 @@ def test_each_sampler_finds_its_way(tmp_path: Path, sampler: str) -> None:
     assert all(("rank" in run) == (run["variant"] == "ranked") and run["seed"] == "7" for run in jobs.runs)
 
 
+@pytest.mark.slow
 def test_cmaes_comes_nearer_than_where_it_began(tmp_path: Path) -> None:
     space = read_space(["x=interval(-5,5)", "y=interval(-5,5)"])
 
@@ -92,7 +95,7 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> 
     assert states(cut.study)[TrialState.PRUNED] >= 3
 
 
-@pytest.mark.parametrize("n_jobs", [1, 3])
+@pytest.mark.parametrize("n_jobs", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_more_trials_are_added_to_the_same_study(tmp_path: Path, n_jobs: int) -> None:
     _, first, _ = search(tmp_path, SPACE, bowl, n_trials=7, n_jobs=n_jobs)
     found, second, _ = search(tmp_path, SPACE, bowl, n_trials=12, n_jobs=n_jobs)
@@ -142,7 +145,7 @@ def test_a_search_in_which_nearly_everything_fails_ends(tmp_path: Path) -> None:
     assert found.best == []
 
 
-@pytest.mark.parametrize("n_jobs", [1, 4])
+@pytest.mark.parametrize("n_jobs", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_the_same_job_is_not_run_twice(tmp_path: Path, n_jobs: int) -> None:
     space = read_space(["x=1,2,3"])
     found, jobs, _ = search(
@@ -153,7 +156,7 @@ def test_the_same_job_is_not_run_twice(tmp_path: Path, n_jobs: int) -> None:
     assert sum("repeats" in trial.user_attrs for trial in found.trials) == 17
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.slow)])
 def test_hopeless_trials_are_pruned_and_the_best_is_not(tmp_path: Path, pruner: str) -> None:
     found, jobs, _ = search(tmp_path, SPACE, bowl, n_trials=30, pruner=pruner)
     ended = states(found.study)
@@ -166,6 +169,7 @@ def test_hopeless_trials_are_pruned_and_the_best_is_not(tmp_path: Path, pruner: 
             assert trial.user_attrs["reason"].startswith(f"pruned by the search after step {trial.last_step}: val/loss")
 
 
+@pytest.mark.slow
 def test_the_median_rule_is_that_of_its_definition(tmp_path: Path) -> None:
     found, _, _ = search(tmp_path, SPACE, bowl, n_trials=30, pruner="median")
     for trial in found.trials:
@@ -179,6 +183,7 @@ def test_the_median_rule_is_that_of_its_definition(tmp_path: Path) -> None:
             assert hopeless == (trial.state == TrialState.PRUNED and step == trial.last_step), value
 
 
+@pytest.mark.slow
 def test_several_objectives_give_every_compromise(tmp_path: Path) -> None:
     found, jobs, _ = search(
         tmp_path, SPACE, bowl, n_trials=24, objective=["val/loss", "parameters"], sampler="nsga2", pruner="median"
@@ -224,6 +229,7 @@ def test_a_study_of_something_else_is_refused(
         search(tmp_path, other, bowl, n_trials=3, objective=objective)
 
 
+@pytest.mark.slow
 def test_a_wider_interval_and_another_logger_may_go_on(tmp_path: Path) -> None:
     search(tmp_path, SPACE, bowl, n_trials=2)
     arguments = ("lr=tag(log,interval(1e-6,10))", "variant=plain,ranked", "rank=range(1,9)", "seed=7", "logger=none")
