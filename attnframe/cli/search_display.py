@@ -71,4 +71,5 @@ def print_found(folder: SweepFolder, study: SearchStudy, lines: Sequence[str]) -
         print(f"attnframe train: {sentence}", file=sys.stderr)
     for line in lines:
         write(f"best: {line}\n")
-    write(f"report: {os.path.relpath(folder.path / REPORT_FILE)}\n")
+    if (folder.path / REPORT_FILE).exists():
+        write(f"report: {os.path.relpath(folder.path / REPORT_FILE)}\n")

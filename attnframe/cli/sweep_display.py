@@ -53,10 +53,12 @@ def place_of(config: DictConfig) -> str:
     return _PLACES.get(launcher, f"by hydra/launcher={launcher}")
 
 
-def watching(jobs: Sequence[Job]) -> AbstractContextManager[object]:
-    """A table of the jobs while the body runs; in a pipe a line for each that has ended."""
+def watching(jobs: Sequence[Job], *, lines: bool = True) -> AbstractContextManager[object]:
+    """A table of the jobs while the body runs; in a pipe, with `lines`, one for each that has ended."""
     there = [job for job in jobs if job.folder is not None]
-    return _live_table(there) if sys.stderr.isatty() else _lines(there)
+    if sys.stderr.isatty():
+        return _live_table(there)
+    return _lines(there) if lines else contextlib.nullcontext()
 
 
 def print_ended(folder: SweepFolder, ended: Sequence[Ended]) -> None:

@@ -102,6 +102,10 @@ class TrainJob:
         self.sweep_name = folder.path.name
         search_display.print_search(folder, study, plan, sweep_display.place_of(config))
 
+    def watching_trials(self, jobs: Sequence[Job]) -> AbstractContextManager[object]:
+        """Show how far the trials under way are; that one has ended is said by `show_trial`."""
+        return sweep_display.watching(jobs, lines=False)
+
     def show_trial(self, study: SearchStudy, trial: FrozenTrial) -> None:
         """Print how a trial has ended."""
         search_display.print_trial(study, trial)

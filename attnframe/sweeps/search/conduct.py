@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from hydra.errors import HydraException
@@ -27,6 +29,8 @@ from attnframe.sweeps.search.storage import storage_address
 from attnframe.sweeps.search.study import SearchStudy, open_study
 from attnframe.sweeps.sweep_folder import SweepFolder
 
+_log = logging.getLogger(__name__)
+
 RECIPES = "hparams_search"
 
 # So many command lines are tried before the first trial.
@@ -39,6 +43,9 @@ class SearchTask(Task, Protocol):
     def show_search(self, folder: SweepFolder, study: SearchStudy, plan: Plan, config: DictConfig) -> None:
         """Say what will be searched, how, and where."""
 
+    def watching_trials(self, jobs: Sequence[Job]) -> AbstractContextManager[object]:
+        """Show how far the trials under way are while the body runs."""
+
     def show_trial(self, study: SearchStudy, trial: FrozenTrial) -> None:
         """Say how one trial has ended."""
 
@@ -49,7 +56,7 @@ class SearchTask(Task, Protocol):
 class SweepTrials:
     """The trials of a search as jobs of a sweep."""
 
-    def __init__(self, jobs: SweepJobs, task: Task) -> None:
+    def __init__(self, jobs: SweepJobs, task: SearchTask) -> None:
         self._jobs, self._task = jobs, task
 
     def prepare(self, overrides: Sequence[str], *, name: str = "a trial") -> TrialJob:
@@ -65,7 +72,7 @@ class SweepTrials:
     def run(self, jobs: Sequence[TrialJob]) -> list[TrialEnd]:
         """Make them all through the launcher; how each ended."""
         handles: list[Job] = [job.handle for job in jobs]
-        with self._task.watching(handles):
+        with self._task.watching_trials(handles):
             ended = self._jobs.run([self._jobs.planned(job) for job in handles])
         return [TrialEnd(end.marker, end.results, end.reason) for end in ended]
 
@@ -113,7 +120,10 @@ def conduct(
     finally:
         # Whatever ended the search, what it has found so far is kept and said.
         lines = [_line(study, trials, trial) for trial in study.best]
-        write_search_report(study, jobs.folder.path, lines)
+        try:
+            write_search_report(study, jobs.folder.path, lines)
+        except (OSError, ValueError) as error:
+            _log.warning("search.html could not be written: %s", error)
         task.show_found(jobs.folder, study, lines, problem)
 
 

@@ -23,6 +23,9 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 
+# What one run does not have.
+_OF_SWEEPS = ("sweep", "launcher")
+
 # Fewer tell nothing of importance.
 _FEWEST = 5
 # PED-ANOVA's own advice: at least so many trials among the best that are compared with all.
@@ -32,11 +35,10 @@ _FEWEST_BEST = 5
 def override_line(study: SearchStudy, trial: FrozenTrial, *, without: Sequence[str] = ()) -> str:
     """What to paste after `attnframe train` for the run of a trial; `without` are overrides to leave out."""
     chosen = study.space.chosen(trial.params)
-    # One run has no sweep to name.
     rest = [
         item
         for item in study.space.overrides(trial.params)
-        if item not in chosen and item not in without and not item.startswith("sweep=")
+        if item not in chosen and item not in without and item.partition("=")[0] not in _OF_SWEEPS
     ]
     return " ".join(map(shlex.quote, [*chosen, *rest]))
 

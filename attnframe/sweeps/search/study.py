@@ -29,7 +29,7 @@ REASON = "reason"
 STOPPED = "stopped"
 
 # What may be another one when a search goes on: it changes no score.
-_FREE = ("logger", "name", "sweep")
+_FREE = ("logger", "name", "sweep", "launcher")
 
 
 @dataclass(frozen=True)
