@@ -15,6 +15,14 @@ from attnframe.cli import composition
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import SITES
 
+# Configs that come with a package, and the extra that brings it.
+_EXTRAS = {
+    ("hydra/launcher", "joblib"): "joblib",
+    ("hydra/launcher", "submitit_local"): "submitit",
+    ("hydra/launcher", "submitit_slurm"): "submitit",
+    ("hydra/launcher", "ray"): "ray",
+}
+
 
 def sentence(error: Exception, overrides: list[str], primary: str = composition.PRIMARY) -> str:
     """What the user did wrong and what to write instead. `primary` is the config that was composed."""
@@ -50,6 +58,9 @@ def _missing_config(error: MissingConfigException, overrides: list[str]) -> str:
             names = set(error.options or ()) | set(registry.variants())
             known = f"there is no attention variant or preset {name!r}: {did_you_mean(name, names)}"
             return f"{place or 'attention'}: {cause if 'failed to import' in str(cause) else known}"
+    if (group, name) in _EXTRAS:
+        chosen = place or f"{group}={name}"
+        return f"{chosen} needs a package that is not there: pip install 'attnframe[{_EXTRAS[group, name]}]'"
     options = [option for option in error.options or () if not option.endswith("_schema")]
     if not group:
         return f"there is no config {name!r}: {did_you_mean(name, options)}"

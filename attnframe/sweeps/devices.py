@@ -16,15 +16,16 @@ atexit.register(_held.close)
 
 
 def take_gpu(count: int, folder: Path) -> int | None:
-    """Let this process see one of `count` GPUs alone, until it ends; its number.
+    """Let this process see one of `count` GPUs, until it ends; its number.
 
-    `folder` is where the processes of this machine agree on who has which. None, and nothing is changed, where there is
-    nothing to share out: a scheduler has chosen already (CUDA_VISIBLE_DEVICES is set), there is one GPU at the most,
-    or more processes than GPUs are there. Must come before CUDA is used in this process.
+    `folder` is where the processes of this machine agree on who has which. Where there are more processes than GPUs,
+    they share. None, and nothing is changed, where there is nothing to choose: there is one GPU at the most, or a
+    scheduler has chosen already (CUDA_VISIBLE_DEVICES is set). Must come before CUDA is used in this process.
     """
     if count < 2 or _VISIBLE in os.environ:
         return None
     folder.mkdir(parents=True, exist_ok=True)
+    chosen = os.getpid() % count
     for number in range(count):
         file = (folder / f"gpu_{number}.lock").open("a+", encoding="utf-8")
         try:
@@ -33,6 +34,7 @@ def take_gpu(count: int, folder: Path) -> int | None:
             file.close()
             continue
         _held.callback(file.close)
-        os.environ[_VISIBLE] = str(number)
-        return number
-    return None
+        chosen = number
+        break
+    os.environ[_VISIBLE] = str(chosen)
+    return chosen

@@ -31,7 +31,9 @@ class JobRecord:
 
     def write(self, folder: Path) -> None:
         """Leave `job.json` in the job's folder."""
-        content = {**asdict(self.identity), "identity": self.identity.key, "overrides": list(self.overrides)}
+        # Where the sweep is and who launches it is no part of the job.
+        own = [item for item in self.overrides if not item.startswith(("sweep=", "hydra.", "hydra/", "launcher="))]
+        content = {**asdict(self.identity), "identity": self.identity.key, "overrides": own}
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / JOB_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

@@ -73,6 +73,11 @@ class SearchStudy:
         return sum(trial.state != TrialState.WAITING for trial in self.trials)
 
     @property
+    def ended(self) -> int:
+        """The trials that have ended, whoever ran them."""
+        return sum(trial.state.is_finished() for trial in self.trials)
+
+    @property
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
         return self.study.get_trials(deepcopy=False)

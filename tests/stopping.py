@@ -28,7 +28,7 @@ def train_and_signal(
     )
     try:
         deadline = time.monotonic() + 300
-        while max(map(_last_step, folder.rglob("metrics.csv")), default=0) < step:
+        while max(map(last_step, folder.rglob("metrics.csv")), default=0) < step:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -39,7 +39,8 @@ def train_and_signal(
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
-def _last_step(file: Path) -> int:
+def last_step(file: Path) -> int:
+    """The last step that a metrics.csv has a row of."""
     with file.open(encoding="utf-8", newline="") as opened:
         # A row that is being written may end in the middle of its last number, not of its first.
         return max((int(row["step"]) for row in csv.DictReader(opened) if row["epoch"]), default=0)
