@@ -23,13 +23,14 @@ _COMPLETE: Final = "#2b6cb0"
 _PRUNED: Final = "#8a94a3"
 _FAILED: Final = "#c05621"
 _INK: Final = "#1e222a"
-# Beyond this ratio of scores a logarithmic axis shows more.
-_LOG_RATIO: Final = 10
+# A score is drawn at the edge where it is so many times as far from the best as three quarters of the complete ones.
+_FARTHEST: Final = 3
 _LONGEST_NAME: Final = 24
 
 
 def draw_history(trials: Sequence[FrozenTrial], objective: Objective, index: int) -> bytes:
     """An SVG: the score of each trial by number, the best so far, and which were pruned or failed."""
+    within = _edge(trials, objective, index)
 
     def draw(axes: Axes) -> None:
         complete = _in_state(trials, TrialState.COMPLETE)
@@ -38,11 +39,11 @@ def draw_history(trials: Sequence[FrozenTrial], objective: Objective, index: int
         numbers = [trial.number for trial in complete]
         if complete:
             last = max(trial.number for trial in trials)
-            best = list(accumulate(values, better))
+            best = [within(value) for value in accumulate(values, better)]
             axes.step([*numbers, last], [*best, best[-1]], where="post", color=_INK, label="best so far")
-        axes.plot(numbers, values, "o", color=_COMPLETE, label="complete")
+        axes.plot(numbers, [within(value) for value in values], "o", color=_COMPLETE, label="complete")
         pruned = [(trial.number, _last_score(trial)) for trial in _in_state(trials, TrialState.PRUNED)]
-        known = [(number, value) for number, value in pruned if value is not None]
+        known = [(number, within(value)) for number, value in pruned if value is not None]
         if known:
             axes.plot(*zip(*known, strict=True), "x", color=_PRUNED, label="pruned, at its last score")
         if failed := [trial.number for trial in _in_state(trials, TrialState.FAIL)]:
@@ -55,7 +56,6 @@ def draw_history(trials: Sequence[FrozenTrial], objective: Objective, index: int
                 label="failed",
                 transform=axes.get_xaxis_transform(),
             )
-        _scale_scores(axes, [*values, *(value for _, value in known)])
         axes.set_xlabel("trial")
         axes.set_ylabel(objective.key)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -79,13 +79,14 @@ def draw_importance(importance: Mapping[str, float]) -> bytes:
 
 def draw_slice(trials: Sequence[FrozenTrial], parameter: Parameter, objective: Objective, index: int) -> bytes:
     """An SVG: the scores over the values of one parameter; later is darker, pruned a cross, failed below."""
+    within = _edge(trials, objective, index)
 
     def draw(axes: Axes) -> None:
         having = [trial for trial in trials if parameter.key in trial.params]
         complete, pruned = _in_state(having, TrialState.COMPLETE), _in_state(having, TrialState.PRUNED)
         place, names = _places(parameter)
-        scores = [trial.values[index] for trial in complete]
-        known = [(trial, score) for trial in pruned if (score := _last_score(trial)) is not None]
+        scores = [within(trial.values[index]) for trial in complete]
+        known = [(trial, within(score)) for trial in pruned if (score := _last_score(trial)) is not None]
         axes.plot([place(trial) for trial, _ in known], [score for _, score in known], "x", color=_PRUNED)
         axes.scatter(
             [place(trial) for trial in complete],
@@ -109,7 +110,6 @@ def draw_slice(trials: Sequence[FrozenTrial], parameter: Parameter, objective: O
             axes.set_xscale("log")
         elif isinstance(parameter.distribution, IntDistribution):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _scale_scores(axes, [*scores, *(score for _, score in known)])
         axes.set_xlabel(parameter.key)
         axes.set_ylabel(objective.key)
 
@@ -151,9 +151,15 @@ def _last_score(trial: FrozenTrial) -> float | None:
     return score if score is not None and math.isfinite(score) else None
 
 
-def _scale_scores(axes: Axes, scores: Sequence[float]) -> None:
-    if scores and min(scores) > 0 and max(scores) / min(scores) > _LOG_RATIO:
-        axes.set_yscale("log")
+def _edge(trials: Sequence[FrozenTrial], objective: Objective, index: int) -> Callable[[float], float]:
+    """Brings a score that is far worse than most to the edge of what is drawn, which it would squeeze together."""
+    sign = 1 if objective.direction == "minimize" else -1
+    costs = sorted(sign * trial.values[index] for trial in _in_state(trials, TrialState.COMPLETE))
+    if not costs:
+        return lambda score: score
+    usual = costs[(3 * len(costs)) // 4] - costs[0]
+    edge = costs[0] + _FARTHEST * usual if usual > 0 else math.inf
+    return lambda score: sign * min(sign * score, edge)
 
 
 def _short(name: str) -> str:

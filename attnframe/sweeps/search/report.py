@@ -53,6 +53,7 @@ def _body(study: SearchStudy, title: str, lines: Sequence[str]) -> Iterator[str]
         scores = html.escape(outcome.scores(study, trial))
         yield f"<p>trial {trial.number}, {scores}:<br><code>attnframe train {html.escape(line)}</code></p>"
     yield "<h2>history</h2>"
+    yield "<p>What is far worse than most is drawn at the edge.</p>"
     for index, objective in enumerate(objectives):
         yield _image(pictures.draw_history(trials, objective, index), f"{objective.key} of each trial")
     if len(objectives) > 1 and study.best:
