@@ -222,6 +222,10 @@ def test_importing_attnframe_is_light(code: str) -> None:
     assert loaded_by(f"{code}\nimport omegaconf") == {"omegaconf"}, "then this test sees nothing"
 
 
+def test_an_estimate_waits_for_lightning_only_where_it_reads_data() -> None:
+    assert loaded_by("import attnframe.training.estimate") == set()
+
+
 def test_import_attnframe_loads_no_torch() -> None:
     code = "import sys, attnframe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

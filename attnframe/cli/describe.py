@@ -20,6 +20,7 @@ from attnframe.model.accounting import (
     count_seq2seq,
 )
 from attnframe.runs import building
+from attnframe.runs.matched_settings import match_of
 
 USAGE = f"""attnframe describe [OVERRIDE ...] [length=TOKENS] [vocabulary=SOURCE,TARGET] [--json]
         parameters, FLOPs and cache, per head, layer, site and model; nothing is allocated
@@ -30,6 +31,7 @@ USAGE = f"""attnframe describe [OVERRIDE ...] [length=TOKENS] [vocabulary=SOURCE
   attnframe describe model=gpt3                                 the attention of GPT-3
   attnframe describe model=gpt3 model.num_heads=48 model.head_dim=256
   attnframe describe model=base length=512 vocabulary=8000,8000  with the embeddings of so many words
+  attnframe describe attention=uniform match=params             with the d_ff that makes it as large as multi_head's
   attnframe describe --json
 
 parameters: in all layers of a site, then per layer, and per head: a layer's over num_heads; a variant that takes no
@@ -63,9 +65,10 @@ def main(arguments: list[str]) -> int:
         raise UserError(messages.sentence(error, overrides)) from error
     count = _count(plain, length, vocabulary)
     if as_json:
-        print_json(_as_json(count))
+        print_json({**_as_json(count), "matched": plain.get("matched")})
     else:
-        print_table(_columns(length), _rows(count))
+        match = match_of(plain)
+        print_table(_columns(length), [*_rows(count), *([_note("matched", str(match))] if match else [])])
     return 0
 
 
@@ -119,8 +122,7 @@ def _rows(count: ModelCount) -> list[list[Any]]:
     note = None
     if count.embedding_widths is not None:
         src, tgt = count.embedding_widths
-        rows.append(["embeddings", f"depend on the data: {src:,} parameters a source word, {tgt:,} a target word"])
-        rows[-1] += [None] * 6
+        rows.append(_note("embeddings", f"depend on the data: {src:,} parameters a source word, {tgt:,} a target word"))
         note = "without embeddings"
     if count.parts:
         rows.append(_total("model", count.parameters, count.flops_per_token, cache, note))
@@ -132,6 +134,11 @@ def _total(
 ) -> list[Any]:
     """A row that is about no single site."""
     return [name, note, None, parameters, None, None, flops, cache]
+
+
+def _note(name: str, text: str) -> list[Any]:
+    """A row without numbers."""
+    return [name, text, *[None] * 6]
 
 
 def _variant(site: SiteCount) -> str:

@@ -250,7 +250,11 @@ class CallbacksSchema:
 
 @dataclass
 class TrainSchema:
-    """The whole config of a run. `sweep` names the folder of a sweep, below outputs/sweeps/."""
+    """The whole config of a run. `sweep` names the folder of a sweep, below outputs/sweeps/.
+
+    `match` is params, flops (at `match_length` tokens a sequence) or null: what `model.d_ff` is turned for, so that the
+    model costs as much as one with the variant `match_to`.
+    """
 
     name: str = MISSING
     sweep: str = MISSING
@@ -262,6 +266,9 @@ class TrainSchema:
     decoder_self: Any = None
     cross: Any = None
     layers: LayersSchema = field(default_factory=LayersSchema)
+    match: str | None = None
+    match_to: str = "multi_head"
+    match_length: int = 128
     backend: Any = MISSING
     optimizer: OptimizerSchema = field(default_factory=OptimizerSchema)
     scheduler: SchedulerSchema = field(default_factory=SchedulerSchema)

@@ -21,7 +21,10 @@ _PATHS = ("path", "source_path", "target_path", "alignment_path")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The config with every reference resolved, as nested dicts, lists and scalars. Raises `UserError`."""
+    """The config with every reference resolved and `match` carried out, as nested dicts, lists and scalars.
+
+    Raises `UserError`.
+    """
     try:
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     except OmegaConfBaseException as error:
@@ -34,7 +37,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
     check_name("sweep", plain.pop("sweep"))
     plain["trainer"] = trainer_arguments(plain["trainer"])
     plain["data"] = with_absolute_paths(plain["data"])
-    return plain
+    # Here and not above: not all that use this file need torch.
+    from attnframe.runs.matched_settings import matched
+
+    return matched(plain)
 
 
 def with_absolute_paths(data: dict[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from rich.console import Console
 
 from attnframe.cli.output import print_table, write
+from attnframe.sweeps.estimating import Estimate
 from attnframe.sweeps.jobs import Ended, Job, Planned
 from attnframe.sweeps.progress import Progress, progress_of
 from attnframe.sweeps.sweep_folder import SweepFolder
@@ -45,6 +47,16 @@ def print_plan(folder: SweepFolder, plan: Sequence[Planned], config: DictConfig)
             ["job", "plan", "because", "folder"],
             [[planned.job.name, planned.action, planned.reason, _name(planned.job)] for planned in shown],
         )
+
+
+def print_estimate(find: Callable[[], Estimate]) -> None:
+    """How much work it is, which `find` takes some seconds to find out."""
+    console = Console(stderr=True)
+    with console.status("timing a step of each kind of job") if console.is_terminal else contextlib.nullcontext():
+        found = find()
+    if found.seconds is not None:
+        tried = "" if found.timed == found.kinds else f" (timed {found.timed} of {found.kinds} kinds of jobs)"
+        write(f"about {_duration(found.seconds)} of work at this machine's speed{tried}\n")
 
 
 def place_of(config: DictConfig) -> str:
@@ -104,7 +116,6 @@ def _lines(jobs: Sequence[Job]) -> Iterator[None]:
 @contextlib.contextmanager
 def _live_table(jobs: Sequence[Job]) -> Iterator[None]:
     """Redraw the table of all jobs on the terminal's standard error."""
-    from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
@@ -158,6 +169,13 @@ def _every(seconds: float, act: Any) -> Iterator[None]:
         ended.set()
         thread.join()
         act()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _name(job: Job) -> str:

@@ -26,6 +26,7 @@ attnframe train resume=DIR           go on with a run that was stopped, in its f
   attnframe train trainer.max_time=00:00:10:00 scheduler=inverse_square_root    ten minutes
   attnframe train -m attention=self,multi_head,low_rank_v seed=1,2,3 sweep=first
                                                               and the same again does what is left of it
+  attnframe train -m attention=multi_head,uniform match=params    as many parameters each, by turning model.d_ff
   attnframe train -m hparams_search=optuna_default            a search for the best settings (docs/search.md)
   attnframe train resume=outputs/grammar-multi_head/TIME trainer.max_steps=5000    to a later end than before
   attnframe train --cfg job --resolve                         print the config and stop

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,13 @@ from attnframe.model import AttentionFactory
 from attnframe.runs import building
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
+from attnframe.runs.matched_settings import match_of
 from attnframe.sweeps.devices import take_gpu
+from attnframe.sweeps.estimating import Estimate
 from attnframe.sweeps.jobs import Ended, Job, Planned
 from attnframe.sweeps.sweep_folder import SweepFolder
 from attnframe.sweeps.worker import do_job, is_prepared
+from attnframe.training.optimization import check_schedule
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -81,12 +84,17 @@ class TrainJob:
         attention = building.attention_factory(plain)
         building.try_attention(attention)
         Decoding.of(plain["decoding"])
+        check_schedule(plain)
         return plain, attention
 
     def show_plan(self, folder: SweepFolder, plan: Sequence[Planned], config: DictConfig) -> None:
         """Print what a sweep will do."""
         self.sweep_name = folder.path.name
         sweep_display.print_plan(folder, plan, config)
+
+    def show_estimate(self, find: Callable[[], Estimate]) -> None:
+        """Print how long a sweep will take."""
+        sweep_display.print_estimate(find)
 
     def watching(self, jobs: Sequence[Job]) -> AbstractContextManager[object]:
         """Show how far the jobs of a sweep are."""
@@ -121,11 +129,16 @@ class TrainJob:
         plain, attention = self.settings(config)
         for file in discovery.loaded_plugins():
             _log.info("plugin %s", file)
+        match = match_of(plain)
+        if match is not None:
+            _log.info("%s", match)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _share_gpus(plain["trainer"])
             if is_prepared(folder):
                 return float(do_job(plain, folder, attention)["val/loss"] or "nan")
         print(f"run folder: {os.path.relpath(folder)}", flush=True)
+        if match is not None:
+            print(match, flush=True)
 
         # Here and not above: Lightning takes seconds to import, which a misspelt option must not cost.
         from attnframe.training.run import run

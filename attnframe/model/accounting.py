@@ -155,13 +155,37 @@ def count_seq2seq(
 
     `vocabulary` is the number of source and of target words; without it the count stops at the embeddings.
     """
-    attention = count_attention(factory, length=length)
+    parts = count_parts(
+        factory,
+        num_encoder_layers=num_encoder_layers,
+        num_decoder_layers=num_decoder_layers,
+        d_ff=d_ff,
+        vocabulary=vocabulary,
+        length=length,
+    )
+    return dataclasses.replace(
+        count_attention(factory, length=length),
+        parts=parts,
+        embedding_widths=None if vocabulary is not None else (factory.encoder_d_model, factory.d_model),
+    )
+
+
+def count_parts(
+    factory: AttentionFactory,
+    *,
+    num_encoder_layers: int,
+    num_decoder_layers: int,
+    d_ff: int,
+    vocabulary: tuple[int, int] | None = None,
+    length: int = DEFAULT_LENGTH,
+) -> tuple[PartCount, ...]:
+    """What a `Seq2Seq` has beside its attention, counted as `count_seq2seq` does. No variant is built."""
     src_words, tgt_words = vocabulary or (1, 1)
     with torch.device("meta"):
         model = Seq2Seq(
             src_vocab_size=src_words,
             tgt_vocab_size=tgt_words,
-            attention=_weightless(factory),
+            attention=_NoAttention(**vars(factory)),
             num_encoder_layers=num_encoder_layers,
             num_decoder_layers=num_decoder_layers,
             d_ff=d_ff,
@@ -175,14 +199,18 @@ def count_seq2seq(
         PartCount("feed-forward", _parameters(*feed_forward), _quotient(flops, length)),
         PartCount("norms", _parameters(*norms), 0),
     ]
-    widths = (factory.encoder_d_model, factory.d_model)
     if vocabulary is not None:
         embeddings = [module for module in modules if isinstance(module, Embedding)]
         # Looking a word up is no product; the logits, with the tied target embeddings, are.
         parts.append(PartCount("embeddings", _parameters(*embeddings), 2 * tgt_words * factory.d_model))
-    return dataclasses.replace(
-        attention, parts=tuple(parts), embedding_widths=None if vocabulary is not None else widths
-    )
+    return tuple(parts)
+
+
+class _NoAttention(AttentionFactory):
+    """The sizes of a model whose attention is counted elsewhere."""
+
+    def build(self, site: str, layer: int) -> Attention:
+        return Attention()
 
 
 def _count_site(factory: AttentionFactory, site: str, layer: int, layers: int, length: int) -> SiteCount:

@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from attnframe.errors import UserError
+from attnframe.sweeps.estimating import estimate
 from attnframe.sweeps.jobs import Ended, Job, SweepJobs, Task
 
 
@@ -21,12 +22,20 @@ class GridSweeper(Sweeper):
     """Hydra's basic sweeper, but for what happens to the jobs: what is done already is not run twice.
 
     `max_batch_size` jobs are handed to the launcher at once, None all. `retries` is how often a job that was cut off,
-    with its worker or the whole launcher, is handed over again. `params` are overrides that stand in a config.
+    with its worker or the whole launcher, is handed over again. `params` are overrides that stand in a config. With
+    `estimate` one job of each kind is timed for a moment before the first begins.
     """
 
-    def __init__(self, max_batch_size: int | None, retries: int, params: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        retries: int,
+        estimate: bool = True,
+        params: Mapping[str, str] | None = None,
+    ) -> None:
         self._max_batch_size = max_batch_size
         self._retries = retries
+        self._estimate = estimate
         self._params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -47,6 +56,8 @@ class GridSweeper(Sweeper):
             raise UserError(plan[0].reason)
         save_config(config, jobs.folder.path)
         self._task.show_plan(jobs.folder, plan, config)
+        if self._estimate and any(planned.is_to_run for planned in plan):
+            self._task.show_estimate(lambda: estimate(plan))
         size = self._max_batch_size or len(plan)
         ended: list[Ended] = []
         with self._task.watching([planned.job for planned in plan]):

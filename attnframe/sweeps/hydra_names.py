@@ -17,11 +17,15 @@ _PACKAGE = "hydra_plugins.attnframe"
 
 @dataclass
 class GridSchema:
-    """`max_batch_size` jobs go to the launcher at once, null all. A job cut off is run again `retries` times."""
+    """`max_batch_size` jobs go to the launcher at once, null all. A job cut off is run again `retries` times.
+
+    With `estimate` one job of each kind is timed for some seconds before the first begins.
+    """
 
     _target_: str = f"{_PACKAGE}.{GridSweeper.__name__}"
     max_batch_size: int | None = None
     retries: int = 1
+    estimate: bool = True
     params: dict[str, str] | None = field(default_factory=dict)
 
 

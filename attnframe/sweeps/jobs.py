@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.plugins.launcher import Launcher
@@ -19,7 +19,11 @@ from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
 from attnframe.runs.folder import RunFolder
 from attnframe.sweeps.identity import Identities, Identity
+from attnframe.sweeps.slurm_queue import watch_the_queue
 from attnframe.sweeps.sweep_folder import JobRecord, SweepFolder, marker_of
+
+if TYPE_CHECKING:
+    from attnframe.sweeps.estimating import Estimate
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +83,9 @@ class Task(Protocol):
 
     def show_plan(self, folder: SweepFolder, plan: Sequence[Planned], config: DictConfig) -> None:
         """Say what will be done, and where: `config` is that of the whole sweep, with Hydra's own node."""
+
+    def show_estimate(self, find: Callable[[], Estimate]) -> None:
+        """Say how long it will take, as `find` finds out in some seconds."""
 
     def watching(self, jobs: Sequence[Job]) -> AbstractContextManager[object]:
         """Show how far the jobs are while the body runs."""
@@ -160,6 +167,8 @@ class SweepJobs:
     def _launch(self, jobs: Sequence[Job]) -> Exception | None:
         """Hand jobs to the launcher; what it died of, if it did."""
         lists = [[*job.overrides, *self._place(job)] for job in jobs]
+        if type(self._launcher).__name__ == "SlurmLauncher":
+            watch_the_queue()
         first, self._launched = self._launched, self._launched + len(jobs)
         try:
             # What a job returns or raises is in its folder; what came back through a launcher is only a copy.

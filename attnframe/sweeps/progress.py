@@ -31,13 +31,15 @@ def progress_of(folder: Path) -> Progress:
     state = _STATES.get(marker_of(folder), "")
     try:
         rows = _last_rows(folder / "metrics.csv")
-    except (OSError, ValueError):
-        rows = []
-    if not rows:
-        return Progress(state or "waiting")
-    losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
-    last = rows[-1]
-    return Progress(state or "running", int(last["step"]), float(last["seconds"]), losses[-1] if losses else None)
+        losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
+        if rows:
+            last = rows[-1]
+            step, seconds = int(last["step"]), float(last["seconds"])
+            return Progress(state or "running", step, seconds, losses[-1] if losses else None)
+    except (OSError, ValueError, KeyError):
+        # A table that is not there yet or damaged tells nothing.
+        pass
+    return Progress(state or "waiting")
 
 
 def _last_rows(file: Path) -> list[dict[str, str]]:

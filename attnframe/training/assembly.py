@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ from attnframe.training.head_log import HeadLog
 from attnframe.training.interruption import Interruption
 from attnframe.training.manifest import make_manifest, settle_backends
 from attnframe.training.metrics_log import MetricsLog
-from attnframe.training.optimization import schedule_factor
+from attnframe.training.optimization import check_schedule
 from attnframe.training.pattern_snapshots import PatternSnapshots
 from attnframe.training.place import Place
 from attnframe.training.progress import ProgressLine, working
@@ -58,9 +57,8 @@ class Assembly:
             decoding=Decoding.of(settings["decoding"]),
         )
         # A schedule that needs an end is refused here, and not when training begins.
+        check_schedule(settings)
         trainer = settings["trainer"]
-        is_endless = trainer["max_steps"] == -1 and trainer["max_epochs"] in (None, -1)
-        schedule_factor(settings["scheduler"], math.inf if is_endless else 1)
         self.place = Place(self.data)
         self.metrics = MetricsLog(folder, every=trainer["log_every_n_steps"])
         self.checkpoints = Checkpoints(folder, self.place, self.metrics.untimed)

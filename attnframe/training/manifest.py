@@ -61,6 +61,7 @@ def make_manifest(
         "name": settings["name"],
         "seed": settings["seed"],
         "settings": dict(settings),
+        "matched": settings.get("matched"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "git": _git_state(),
         "platform": platform.platform(),

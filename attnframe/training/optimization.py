@@ -56,6 +56,13 @@ def make_schedule(optimizer: Optimizer, settings: Mapping[str, Any], total_steps
     return LambdaLR(optimizer, schedule_factor(settings, total_steps))
 
 
+def check_schedule(settings: Mapping[str, Any]) -> None:
+    """Raise `UserError` where the settings of a run name a schedule that needs an end, and give it none."""
+    trainer = settings["trainer"]
+    is_endless = trainer["max_steps"] == -1 and trainer["max_epochs"] in (None, -1)
+    schedule_factor(settings["scheduler"], math.inf if is_endless else 1)
+
+
 def schedule_factor(settings: Mapping[str, Any], total_steps: float) -> Callable[[int], float]:
     """The function from steps taken to the factor in (0, 1]."""
     warmup, name = max(1, settings["warmup_steps"]), settings["name"]

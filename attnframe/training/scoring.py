@@ -40,7 +40,8 @@ def write_test_scores(
 def described(
     settings: Mapping[str, Any], model: nn.Module, corpus: Corpus, tokenizer: Tokenizer, decoding: Decoding
 ) -> dict[str, Any]:
-    """What scores are of and how they were made: the run, its size, the search, and sacreBLEU's signatures.
+    """What scores are of and how they were made: the run, its size and what that was matched to, the search, and
+    sacreBLEU's signatures.
 
     `settings` are those of the run, `tokenizer` is that of the target.
     """
@@ -49,6 +50,7 @@ def described(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seed": settings["seed"],
         "variant": settings["attention"]["name"],
+        **{f"matched/{name}": value for name, value in (settings.get("matched") or {}).items()},
         **decoding.described(),
         **{f"signature/{name}": text for name, text in scored_as.items()},
     }

@@ -71,6 +71,21 @@ def test_json_holds_bare_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert described["embedding_parameters_per_word"] == {"source": 128, "target": 128}
 
 
+def test_a_match_is_described_with_its_width(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("attention=uniform", "match=params", "match_to=self")
+    rows = {row[0]: row for row in table(capsys, *chosen)}
+    assert rows["matched"][1].startswith("d_ff 512 -> 7")
+    assert rows["matched"][1].endswith("of self")
+    assert len(rows["matched"]) == len(rows["model"])
+    describe.main(["--json", *chosen])
+    one = json.loads(capsys.readouterr().out)
+    describe.main(["--json", "attention=self"])
+    other = json.loads(capsys.readouterr().out)
+    assert other["matched"] is None
+    assert one["matched"]["ratio"] == one["totals"]["all"]["parameters"] / other["totals"]["all"]["parameters"]
+    assert one["totals"]["attention"]["parameters"] < other["totals"]["attention"]["parameters"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -82,6 +97,8 @@ def test_json_holds_bare_numbers(capsys: pytest.CaptureFixture[str]) -> None:
         (["model=tony"], "did you mean 'tiny'"),
         (["model.d_modle=3"], "did you mean 'd_model'"),
         (["--jsn"], "--jsn"),
+        (["match=flop"], "did you mean 'flops'"),
+        (["model=gpt3", "match=params"], "match=params: .*only the attention"),
     ],
 )
 def test_what_can_be_mended_is_one_sentence(arguments: list[str], sentence: str) -> None:

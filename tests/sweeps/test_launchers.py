@@ -20,6 +20,7 @@ JOBS = (
     *SMALL,
     "attention=my_idea,low_rank_v",
     "seed=1,2",
+    "hydra.sweeper.estimate=false",
     "trainer.max_steps=90",
     "trainer.val_check_interval=30",
     "sweep=same",

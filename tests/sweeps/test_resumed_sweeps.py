@@ -24,6 +24,7 @@ JOBS = (
     *SMALL,
     f"attention={','.join(VARIANTS)}",
     "seed=1,2,3",
+    "hydra.sweeper.estimate=false",
     "trainer.max_steps=60",
     "trainer.val_check_interval=20",
     "sweep=survivor",
