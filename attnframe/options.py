@@ -148,3 +148,16 @@ def as_declared(value: Any, hint: Any) -> Any:
     if isinstance(container, type) and issubclass(container, enum.Enum):
         return value if isinstance(value, container) else container[value]
     return float(value) if container is float else value
+
+
+def override_value(value: Any) -> str:
+    """`value` as one writes it behind `option=` on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(override_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{override_value(key)}:{override_value(item)}' for key, item in value.items())}}}"
+    return value.name if isinstance(value, enum.Enum) else str(value)

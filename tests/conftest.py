@@ -13,6 +13,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import pytest
 import torch
+from offline_browser import browser, open_html  # noqa: F401
 
 from attnframe import build_attention, discovery, registry
 from attnframe.attention import Attention

@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "what attention does to one sentence, with its numbers",
     "ablate": "what each head is good for: the scores without it",
     "view": "the page to look around in a run's patterns, or those of two runs",
+    "compare": "variants side by side: scores with intervals, differences, curves",
     "describe": "parameters, FLOPs and cache, per head, layer and model",
     "list": "what can be chosen: variants, backends, models, data, ...",
     "backends": "which backend can run which variant here, and why not",

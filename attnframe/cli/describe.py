@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnframe import registry
 from attnframe.cli import composition, messages, settings
-from attnframe.cli.output import override_value, print_json, print_table, split_json_flag, wants_help
+from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
 from attnframe.errors import UserError
 from attnframe.model.accounting import (
     DEFAULT_LENGTH,
@@ -19,6 +19,7 @@ from attnframe.model.accounting import (
     count_attention,
     count_seq2seq,
 )
+from attnframe.options import override_value
 from attnframe.runs import building
 from attnframe.runs.matched_settings import match_of
 

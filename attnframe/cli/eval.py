@@ -25,7 +25,7 @@ USAGE = """attnframe eval run=DIR [OVERRIDE ...]     score a finished run again;
 
 Overrides: decoding=greedy|beam, decoding.beam_size, decoding.length_penalty, checkpoint=best|last,
     device=auto|cpu|cuda, max_tokens (of a batch), data=... with its options. The tokenizers are those of the run.
-Results: results.json and predictions.tsv in DIR/eval/<time>/, with the keys and columns of the run's own, and
+Results: results.json, predictions.tsv and sentence_statistics.npz in DIR/eval/<time>/, as the run's own are, and
 evaluation.json, which says what was scored with what.
 """
 

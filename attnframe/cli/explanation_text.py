@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attnframe.cli.blocks import Block
-from attnframe.cli.output import override_value
+from attnframe.options import override_value
 from attnframe.patterns.kinds import KIND_MEANINGS
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 import attnframe
 from attnframe import registry
 from attnframe.cli import composition
-from attnframe.cli.output import override_value, print_json, print_table, split_json_flag, wants_help
+from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
 from attnframe.errors import UserError, did_you_mean
-from attnframe.options import GIVEN
+from attnframe.options import GIVEN, override_value
 
 USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NAME
 

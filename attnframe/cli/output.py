@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,19 +46,6 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda number: progress.advance(task, number)
-
-
-def override_value(value: Any) -> str:
-    """`value` as one writes it behind `option=` on the command line."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(override_value, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{override_value(key)}:{override_value(item)}' for key, item in value.items())}}}"
-    return value.name if isinstance(value, enum.Enum) else str(value)
 
 
 def wants_help(arguments: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnframe import discovery
-from attnframe.cli import composition, settings
+from attnframe.cli import composition, processes, settings
 from attnframe.cli.run_results import print_results
 from attnframe.cli.schema import TrainerSchema
 from attnframe.errors import UserError, did_you_mean
@@ -67,6 +67,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         plugins = lost_plugins(manifest)
         raise UserError(f"resume={folder}: this run cannot be built again: {error}{plugins}") from error
+
+    if processes.is_another(plain["trainer"]):
+        return processes.take_part()
 
     # Here and not above: Lightning takes seconds to import, which a mistyped folder must not cost.
     from attnframe.training.run import RunFailed, resume

@@ -181,6 +181,8 @@ class TrainerSchema:
 
     `max_steps` null means 1000, or no limit where `max_epochs` or `max_time` is given. `val_check_interval` counts
     batches. With `accumulate_grad_batches` the loss of a step is the mean of its batches' means over target tokens.
+    `strategy` is auto for one device, ddp or fsdp for a process for each of `devices` (how many, or which GPUs) on each
+    of `num_nodes` machines.
     """
 
     accelerator: str = "auto"

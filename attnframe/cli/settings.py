@@ -16,6 +16,8 @@ from attnframe.errors import UserError, did_you_mean
 
 DEFAULT_MAX_STEPS = 1000
 
+STRATEGIES = ("auto", "ddp", "fsdp")
+
 _TIME = re.compile(r"\d\d:\d\d:\d\d:\d\d")
 _PATHS = ("path", "source_path", "target_path", "alignment_path")
 
@@ -78,13 +80,32 @@ def trainer_arguments(trainer: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"trainer.{key}={trainer[key]} must be 1 or more, or -1 for no limit")
     if trainer["max_time"] is not None and not _TIME.fullmatch(str(trainer["max_time"])):
         raise UserError(f"trainer.max_time={trainer['max_time']}: write it as DD:HH:MM:SS, ten minutes as 00:00:10:00")
-    several = trainer["num_nodes"] > 1 or str(trainer["strategy"]) != "auto" or trainer["devices"] not in (1, "1")
-    if several:
-        raise UserError(
-            f"trainer.devices={trainer['devices']} trainer.num_nodes={trainer['num_nodes']} "
-            f"trainer.strategy={trainer['strategy']}: a run takes one device so far (devices=1, strategy=auto)"
-        )
+    _check_processes(trainer)
     if trainer["max_steps"] is None:
         unlimited = trainer["max_epochs"] is not None or trainer["max_time"] is not None
         return {**trainer, "max_steps": -1 if unlimited else DEFAULT_MAX_STEPS}
     return trainer
+
+
+def _check_processes(trainer: dict[str, Any]) -> None:
+    """Refuse devices and strategies of which no run can be made."""
+    strategy, devices, machines = str(trainer["strategy"]), trainer["devices"], trainer["num_nodes"]
+    if strategy not in STRATEGIES:
+        raise UserError(
+            f"trainer.strategy={strategy}: {did_you_mean(strategy, STRATEGIES)}; the processes of ddp and fsdp are "
+            f"started anew, not spawned or forked, also in a notebook and in a sweep"
+        )
+    precision = str(trainer["precision"])
+    if strategy == "fsdp" and precision.startswith(("64", "transformer-engine")):
+        raise UserError(f"trainer.precision={precision}: fsdp computes in 32 bits, bf16 or 16 bits")
+    if machines < 1:
+        raise UserError(f"trainer.num_nodes={machines} must be 1 or more")
+    numbers = devices if isinstance(devices, list) else [devices]
+    if not numbers or not all(str(number).isdecimal() for number in numbers) or str(devices) == "0":
+        raise UserError(f"trainer.devices={devices}: give how many, as 2, or the numbers of GPUs, as [0,1]")
+    several = machines > 1 or len(numbers) > 1 or (not isinstance(devices, list) and int(devices) > 1)
+    if strategy == "auto" and several:
+        raise UserError(
+            f"trainer.devices={devices} trainer.num_nodes={machines}: without a strategy a run takes one device; "
+            f"choose trainer=ddp or trainer=fsdp beside them"
+        )

@@ -10,7 +10,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from attnframe.cli import composition, messages, resume
+from attnframe.cli import composition, messages, processes, resume
 from attnframe.cli.train_job import TrainJob
 from attnframe.errors import UserError
 
@@ -23,6 +23,7 @@ attnframe train resume=DIR           go on with a run that was stopped, in its f
   attnframe train attention@cross=low_rank_v cross.rank=2     another variant at one site only
   attnframe train layers.cross=[multi_head,uniform]           another variant in each layer of a site
   attnframe train model=small trainer.max_epochs=20           a larger model, for 20 passes over the data
+  attnframe train trainer=ddp trainer.devices=2               one run in two processes
   attnframe train trainer.max_time=00:00:10:00 scheduler=inverse_square_root    ten minutes
   attnframe train -m attention=self,multi_head,low_rank_v seed=1,2,3 sweep=first
                                                               and the same again does what is left of it
@@ -49,9 +50,11 @@ def main(arguments: list[str]) -> int:
         if overrides == arguments:
             # One run: refuse what cannot be before Hydra makes a folder for it.
             _refuse_sweep_name(overrides)
+            plain, _ = TrainJob().settings(composition.compose_config(overrides))
+            if processes.is_another(plain["trainer"]):
+                return processes.take_part()
             _say_that_nothing_is_searched(overrides)
             _refuse_used_folder(overrides)
-            TrainJob().settings(composition.compose_config(overrides))
         return _launch(arguments)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(messages.sentence(error, overrides)) from error

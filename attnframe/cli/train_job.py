@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attnframe import discovery
-from attnframe.cli import resume, search_display, settings, sweep_display
+from attnframe.cli import processes, resume, search_display, settings, sweep_display
 from attnframe.cli.run_results import print_results
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
@@ -55,14 +55,11 @@ class TrainJob:
         self.sweep_name: str | None = None
         self.ended: Sequence[Ended] = ()
         self.search_failed = False
-        self._argv = list(sys.argv)
         self._home = (os.getpid(), Path.cwd(), os.environ.get(discovery.FOLDERS_VARIABLE))
 
     def __call__(self, config: DictConfig) -> float | None:
         """One run. Returns what a sweeper minimises, the validation loss."""
         self._settle()
-        # Lightning starts the other processes of a run from sys.argv, so a run sees it whole.
-        sys.argv = self._argv
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             return self._run(config, folder)
@@ -133,6 +130,7 @@ class TrainJob:
         if match is not None:
             _log.info("%s", match)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
+            processes.check_job(plain["trainer"])
             _share_gpus(plain["trainer"])
             if is_prepared(folder):
                 return float(do_job(plain, folder, attention)["val/loss"] or "nan")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-import webbrowser
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnframe.cli.browser import open_in_browser
 from attnframe.cli.output import wants_help, write
 from attnframe.errors import UserError, did_you_mean
 
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     if file.is_file():
         write(f"{os.path.relpath(file)}\n")
         if opens:
-            _open(file)
+            open_in_browser(file)
     return 0
 
 
@@ -144,15 +144,3 @@ def _told_apart(reports: Sequence[Report], labels: Sequence[str]) -> Sequence[Re
         return reports
     names = [f"{report.run.name}, {label}" for report, label in zip(reports, labels, strict=True)]
     return [replace(report, run=replace(report.run, name=name)) for report, name in zip(reports, names, strict=True)]
-
-
-def _open(file: Path) -> None:
-    """Show the file in a browser with a window of its own; where there is none, the path that is printed has to do."""
-    try:
-        browser = webbrowser.get()
-    except webbrowser.Error:
-        return
-    # A text browser would take over this terminal, and wait.
-    runs_here = isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
-    if "BROWSER" in os.environ or not runs_here:
-        browser.open(file.absolute().as_uri())

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class Batch:
     tgt_out   Long[batch, tgt_length]  target ids, EOS, then PAD: what it should say at each step
     tgt_keep  Bool[batch, tgt_length]  True where `tgt_in` and `tgt_out` are real
     indices   Long[batch]              place of each pair in the list of pairs
+    all_target_tokens                  tokens to predict, EOS counted, of the batch that this is all or a share of
     """
 
     src: Tensor
@@ -46,6 +48,7 @@ class Batch:
     tgt_out: Tensor
     tgt_keep: Tensor
     indices: Tensor
+    all_target_tokens: int
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -58,8 +61,10 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same batch on `device`."""
-        moved = (getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self))
-        return Batch(*moved)
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in tensors.items()}
+        return Batch(**{**values, **moved})
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -69,7 +74,22 @@ def collate(examples: Sequence[Example]) -> Batch:
     src, src_keep = _pad([[*example.src_ids, EOS] for example in examples])
     tgt_in, tgt_keep = _pad([[BOS, *example.tgt_ids] for example in examples])
     tgt_out, _ = _pad([[*example.tgt_ids, EOS] for example in examples])
-    return Batch(src, src_keep, tgt_in, tgt_out, tgt_keep, torch.tensor([example.index for example in examples]))
+    indices = torch.tensor([example.index for example in examples])
+    return Batch(
+        src, src_keep, tgt_in, tgt_out, tgt_keep, indices, sum(len(example.tgt_ids) + 1 for example in examples)
+    )
+
+
+def collate_share(examples: Sequence[Example], rank: int, size: int) -> Batch:
+    """The share of process `rank` of `size` in the batch of `examples`: every `size`-th row.
+
+    Where there are fewer rows than processes the last ones get a row in which there is nothing to predict.
+    """
+    batch = collate(examples[rank::size] or examples[:1])
+    if rank >= len(examples):
+        batch.tgt_out, batch.tgt_keep = torch.full_like(batch.tgt_out, PAD), torch.zeros_like(batch.tgt_keep)
+    batch.all_target_tokens = sum(len(example.tgt_ids) + 1 for example in examples)
+    return batch
 
 
 def _pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:

@@ -123,6 +123,13 @@ class AlignmentScore:
             rows.append(HeadAlignment(*place, *single, *soft, *by_norms))
         return rows
 
+    def by_sentence(self, place: Place) -> list[tuple[int, int, int]]:
+        """|A ∩ S|, |A ∩ P| and |A| of every sentence, in their order, by the weights of `place`; as in `LinkCounts`.
+
+        Empty where `place` has no pattern of each sentence.
+        """
+        return self._weights.by_sentence(place)
+
     def best(self) -> HeadScore:
         """The head and reading with the lowest AER; among equals the lowest layer, then head, then `predicts`.
 
@@ -196,10 +203,22 @@ class _Maps:
             counts = self._counter.counts(tag, soft=soft)
             rates = torch.stack([counts.error_rate(), counts.precision(), counts.recall()], dim=-1)
             both.append(rates.tolist() if self._finite else torch.full_like(rates, math.nan).tolist())
-        places = [(layer, head) for layer, size in self._sizes.items() for head in (*range(size - 1), None)]
         return {
-            (layer, head, reading): (both[0][index][column], both[1][index][column])
-            for index, (layer, head) in enumerate(places)
+            place: (both[0][index][column], both[1][index][column]) for place, (index, column) in self._places().items()
+        }
+
+    def by_sentence(self, place: Place) -> list[tuple[int, int, int]]:
+        if self._counter is None or not self._finite or place not in (places := self._places()):
+            return []
+        index, column = places[place]
+        return [tuple(counts[:, index, column].tolist()) for counts in self._counter.by_sentence]
+
+    def _places(self) -> dict[Place, tuple[int, int]]:
+        """The map and the reading of each place, by their numbers."""
+        heads = [(layer, head) for layer, size in self._sizes.items() for head in (*range(size - 1), None)]
+        return {
+            (layer, head, reading): (index, column)
+            for index, (layer, head) in enumerate(heads)
             if layer in self._lasting
             for column, reading in enumerate(Reading)
         }

@@ -60,6 +60,7 @@ class LinkCounter:
         self._maps = maps
         # Of all sentences (None) and of those with a tag.
         self._sums: dict[str | None, _Sums] = defaultdict(lambda: _Sums(*maps))
+        self._by_sentence: list[Tensor] = []
 
     @property
     def tags(self) -> list[str]:
@@ -95,6 +96,12 @@ class LinkCounter:
             single = gold[:, torch.arange(num_tgt_words), words.argmax(-1)].sum(-1)
         for tag in {None, *tags}:
             self._sums[tag].add(single, soft, len(alignment.sure))
+        self._by_sentence.append(single.int())
+
+    @property
+    def by_sentence(self) -> Sequence[Shaped[Tensor, "3 *maps readings"]]:
+        """|A ∩ S|, |A ∩ P| and |A| of every sentence, in the order of `add`, with one link for each target word."""
+        return self._by_sentence
 
     def counts(self, tag: str | None = None, *, soft: bool = False) -> LinkCounts:
         """What was counted in all sentences, or in those with `tag`. Raises ValueError where there are none."""

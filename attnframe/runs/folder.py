@@ -83,7 +83,7 @@ class RunFolder:
         except OSError:
             return ""
         # The frames of a traceback are indented; a message may have several lines.
-        message = re.split(r"^\s+\S.*\n", text, flags=re.MULTILINE)[-1]
+        message = re.split(r"^(?:\s+\S|Traceback\b).*\n", text, flags=re.MULTILINE)[-1]
         return " ".join(message.split())
 
     def reopen(self) -> None:

@@ -15,6 +15,7 @@ from attnframe.errors import UserError
 from attnframe.patterns import missing_sentences
 from attnframe.patterns.page import PagePattern, PageRun, PageSentence, page_html
 from attnframe.runs.ablation_tables import head_importance, read_ablation
+from attnframe.runs.endings import ending_of
 from attnframe.runs.folder import RunFolder, write_whole
 from attnframe.runs.histories import Head, head_log, validations
 from attnframe.runs.loading import read_manifest
@@ -23,13 +24,6 @@ from attnframe.runs.snapshots import Snapshot, read_snapshot, snapshot_files
 
 # The others never change, or say much the same as one of these.
 _TRACED = ("loss", "token_accuracy", "exact_match", "bleu", "chrf", "aer", "aer_norms", "aer_mean_heads")
-
-_ENDINGS = {
-    "DONE": "",
-    "INTERRUPTED": "the run was stopped before its end",
-    "FAILED": "the run failed",
-    "": "the run is not finished: it is still going on, or was killed",
-}
 
 
 @dataclass
@@ -67,7 +61,7 @@ def read_report(folder: RunFolder, *, ending: str | None = None) -> Report:
     best = best_step(results, history)
     run = PageRun(
         name=str(manifest["settings"]["name"]),
-        subtitle=_subtitle(folder, manifest, best, [_ending(folder, ending), *problems]),
+        subtitle=_subtitle(folder, manifest, best, [ending_of(folder, ending), *problems]),
         steps=steps,
         pattern_steps=shown,
         sentences=_sentences(shown, by_step),
@@ -199,15 +193,6 @@ def _subtitle(folder: RunFolder, manifest: Mapping[str, Any], best: int | None, 
     if best is not None:
         parts.append(f"best state: step {best}")
     return ". ".join([", ".join(parts), *filter(None, remarks)])
-
-
-def _ending(folder: RunFolder, ending: str | None) -> str:
-    markers = folder.markers
-    marker = ending or (markers[0] if markers else "")
-    sentence = _ENDINGS[marker]
-    if marker == "FAILED" and folder.last_error:
-        sentence += f": {folder.last_error}"
-    return sentence
 
 
 def _why_none(settings: Mapping[str, Any], history: Mapping[str, Any]) -> str:

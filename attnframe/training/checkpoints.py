@@ -14,6 +14,7 @@ import torch
 from attnframe.runs.folder import RunFolder
 from attnframe.training.place import Place
 from attnframe.training.task import TranslationTask
+from attnframe.training.world import ALONE, World
 
 
 class Checkpoints(L.Callback):
@@ -22,13 +23,22 @@ class Checkpoints(L.Callback):
     Both tell the same history whenever the run is killed: a new best state is written beside `best.ckpt` and takes its
     place once `last.ckpt` knows of it. `last.ckpt` is written between two whole steps and when every callback has seen
     the validation, so this must be the last callback. `untimed` is entered while writing.
+
+    Every process of `world` has to take part, for each may hold a piece of the state; the first one writes.
     """
 
-    def __init__(self, folder: RunFolder, place: Place, untimed: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        place: Place,
+        untimed: Callable[[], AbstractContextManager[None]],
+        world: World = ALONE,
+    ) -> None:
         self._last, self._best = folder.last_checkpoint, folder.best_checkpoint
         self._next_best = folder.next_best_checkpoint
         self._place = place
         self._untimed = untimed
+        self._world = world
         self._due = False
         self.best_loss = math.inf
         self.best_step = -1
@@ -37,12 +47,12 @@ class Checkpoints(L.Callback):
         """Write `last.ckpt`, and make `best.ckpt` the best state that it knows of."""
         with self._untimed():
             _write(trainer, self._last)
-            if self._next_best.exists():
+            if self._world.is_first and self._next_best.exists():
                 self._next_best.replace(self._best)
         self._due = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._next_best.exists():
+        if self._world.is_first and self._next_best.exists():
             # Left by a kill: either `last.ckpt` knows of it already, or the run goes on from before it.
             if torch.load(self._next_best, weights_only=True, map_location="cpu")["global_step"] == self.best_step:
                 self._next_best.replace(self._best)
@@ -79,4 +89,5 @@ def _write(trainer: L.Trainer, file: Path) -> None:
     """In two moves: a full disk or a kill in the middle must not cost the state that was there before."""
     partial = file.with_suffix(".partial")
     trainer.save_checkpoint(partial)
-    partial.replace(file)
+    if trainer.is_global_zero:
+        partial.replace(file)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from attnframe.data.batching import Batch, Example, TokenBatchSampler, collate
+from attnframe.data.batching import Batch, Example, TokenBatchSampler, collate, collate_share
 from attnframe.data.schema import Corpus, SentencePair
 from attnframe.data.sources import corpus_of
 from attnframe.data.text_form import check_word_numbers, normalized
 from attnframe.data.tokenizer import Tokenizer, fit_tokenizer, unknown_words
 from attnframe.errors import UserError
+from attnframe.training.world import ALONE, World
 
 _log = logging.getLogger(__name__)
 
@@ -23,9 +25,12 @@ _TOKENIZER_OPTIONS = ("lowercase", "normalization", "min_count", "vocab_size")
 
 
 class TranslationData(L.LightningDataModule):
-    """The sets of a corpus, encoded, in batches of a token budget. `seed` decides the order of training batches."""
+    """The sets of a corpus, encoded, in batches of a token budget. `seed` decides the order of training batches.
 
-    def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
+    Each process of `world` is given its share of each training batch, and every other batch whole.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], *, seed: int, world: World = ALONE) -> None:
         super().__init__()
         self.corpus: Corpus = corpus_of(settings)
         train = self.corpus.sets["train"]
@@ -40,6 +45,7 @@ class TranslationData(L.LightningDataModule):
         self._max_tokens = settings["max_tokens"]
         self._eval_max_tokens = settings["eval_max_tokens"]
         self._seed = seed
+        self._world = world
         self._train_loader = self._loader("train", shuffle=True)
 
     def encode(self, pairs: Sequence[SentencePair]) -> list[Example]:
@@ -86,7 +92,8 @@ class TranslationData(L.LightningDataModule):
         )
         # Batches are slices of lists in memory: worker processes would cost more than they save. A generator of its
         # own, because each iterator draws a number: how often one is made must not move the run's random numbers.
-        return DataLoader(examples, batch_sampler=sampler, collate_fn=collate, generator=torch.Generator())  # type: ignore[arg-type]
+        share = partial(collate_share, rank=self._world.rank, size=self._world.size) if shuffle else collate
+        return DataLoader(examples, batch_sampler=sampler, collate_fn=share, generator=torch.Generator())  # type: ignore[arg-type]
 
     def _log_what_is_lost(self, normalization: str | None) -> None:
         """Unknown words of the validation set, and references that no translation can equal in their Unicode form."""

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from attnframe.data.batching import Batch
@@ -17,7 +18,8 @@ from attnframe.patterns import Patterns, record_patterns
 from attnframe.patterns.alignment import alignment_error_rate, diagonal_links, perfect_links
 from attnframe.patterns.head_alignment import AlignmentScore, HeadAlignment, HeadScore, LinkedSentence
 from attnframe.runs.decoding import GREEDY, Decoding
-from attnframe.training.optimization import token_losses
+from attnframe.runs.sentence_statistics import SentenceStatistics, exact_counts, text_counts
+from attnframe.training.optimization import sentence_losses, token_losses
 from attnframe.training.text_scores import Translation, split_scores, text_scores
 
 
@@ -52,6 +54,9 @@ class Evaluation:
         self._nll = 0.0
         self._tokens = 0
         self._correct = 0
+        # Of each pair the nats and the target tokens, and the pairs whose links are counted, in their order.
+        self._sentence_loss: dict[int, tuple[float, int]] = {}
+        self._linked_pairs: list[int] = []
         self._hypotheses: dict[int, str] = {}
         self._alignment = AlignmentScore()
         self.missing_patterns: dict[tuple[str, int], str] = {}
@@ -69,12 +74,15 @@ class Evaluation:
         if linked:
             self._alignment.add({layer: pattern for (_, layer), pattern in patterns.items()}, linked)
             self.missing_patterns |= patterns.missing
+            self._linked_pairs += [indices[row] for row in linked]
         _, nll = token_losses(logits, batch.tgt_out, label_smoothing=0.0)
         keep = batch.tgt_out != PAD
         tokens = int(keep.sum())
         self._nll += float(nll) * tokens
         self._tokens += tokens
         self._correct += int(((logits.argmax(dim=-1) == batch.tgt_out) & keep).sum())
+        losses = sentence_losses(logits, batch.tgt_out)
+        self._sentence_loss |= dict(zip(indices, zip(losses.tolist(), keep.sum(1).tolist(), strict=True), strict=True))
         found = self._decoding(self._model, batch.src, batch.src_keep)
         for index, hypotheses in zip(indices, found, strict=True):
             self._hypotheses[index] = self._tgt.decode(hypotheses[0].ids)
@@ -95,6 +103,27 @@ class Evaluation:
             Translation.judged(self._pairs[index], self._hypotheses[index], self._tgt)
             for index in sorted(self._hypotheses)
         ]
+
+    def sentence_statistics(self, choice: AlignmentChoice | None) -> SentenceStatistics:
+        """What every pair that was fed in adds to the scores, in the set's order; the AER is that of `choice.head`."""
+        translations = self.translations()
+        indices = sorted(self._hypotheses)
+        counts = text_counts(
+            [translation.hypothesis for translation in translations],
+            [(translation.pair.target, *translation.pair.references) for translation in translations],
+            lowercase=self._tgt.lowercase,
+            measures=("bleu", "chrf"),
+        )
+        counts["exact_match"] = exact_counts([translation.exact for translation in translations])
+        counts["loss"] = np.array([self._sentence_loss[index] for index in indices], dtype=np.float64).reshape(-1, 2)
+        links = self._alignment.by_sentence(choice.head.place) if choice is not None else []
+        if links:
+            found = dict(zip(self._linked_pairs, links, strict=True))
+            gold = {index: len(alignment.sure) for index in found if (alignment := self._pairs[index].alignment)}
+            # A pair without gold links adds nothing.
+            rows = [(*found[index], gold[index]) if index in found else (0, 0, 0, 0) for index in indices]
+            counts["aer"] = np.array(rows, dtype=np.int32)
+        return SentenceStatistics(tuple(translation.pair.id for translation in translations), counts)
 
     def scores(self, choice: AlignmentChoice | None, *, split: bool = False) -> dict[str, float]:
         """`loss` (nats per target token, no smoothing), `token_accuracy`, text scores and, with gold links, alignment.

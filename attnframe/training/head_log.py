@@ -105,9 +105,9 @@ def head_rows(
 ) -> list[dict[str, str | int | float | None]]:
     """Of each head of the model as it is now what `HeadLog` writes, but for the step."""
     pairs = task.data.corpus.sets["val"][:sentences]
-    table, missing = recorded_statistics(task.model, task.data, pairs) if pairs else ([], {})
+    table, missing = recorded_statistics(task.whole_model, task.data, pairs) if pairs else ([], {})
     task.missing_patterns |= missing
-    ranks = value_ranks(task.model, widths)
+    ranks = value_ranks(task.whole_model, widths)
     aligned = _error_rates(task.val_evaluation.alignment_table() if task.val_evaluation else [])
     rows = []
     for row in table:

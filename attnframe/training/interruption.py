@@ -10,6 +10,7 @@ import lightning as L
 
 from attnframe.training.checkpoints import Checkpoints
 from attnframe.training.place import Place
+from attnframe.training.world import ALONE, World
 
 
 class Interrupted(KeyboardInterrupt):
@@ -26,13 +27,15 @@ class Interruption(L.Callback):
     """Turns the first signal into a stop after the current step or batch of a final evaluation; a second stops at once.
 
     The stop comes at the start of the next batch: by then a validation that belongs to the step has been made, and none
-    is made that would not have been without the stop.
+    is made that would not have been without the stop. The first process of `world` is told to stop, and tells the
+    others, who do not listen themselves.
     """
 
-    def __init__(self, place: Place, checkpoints: Checkpoints) -> None:
+    def __init__(self, place: Place, checkpoints: Checkpoints, world: World = ALONE) -> None:
         self.requested = False
         self._place = place
         self._checkpoints = checkpoints
+        self._world = world
         self._before: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -51,12 +54,14 @@ class Interruption(L.Callback):
         self._install()
 
     def on_train_batch_start(self, trainer: L.Trainer, *arguments: Any) -> None:
-        if self.requested and self._place.is_whole:
+        self._world.look_around()
+        if self._place.is_whole and self._world.first_says(self.requested):
             if self._place.step:
                 self._checkpoints.save(trainer)
             raise Interrupted(self._place.step)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+        self._world.look_around()
         if self.requested and trainer.state.fn != "fit":
             raise Interrupted(self._place.step)
 
@@ -71,6 +76,8 @@ class Interruption(L.Callback):
         self._before.clear()
 
     def _install(self) -> None:
+        if not self._world.is_first:
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             before = signal.signal(number, self._stop)
             self._before.setdefault(number, before)

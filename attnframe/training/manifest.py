@@ -68,6 +68,7 @@ def make_manifest(
         "device": str(trainer.strategy.root_device),
         "precision": trainer.precision,
         "threads": torch.get_num_threads(),
+        "processes": trainer.world_size,
         "data": {
             "name": data.corpus.name,
             "hash": data.corpus.hash(),

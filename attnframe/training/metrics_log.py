@@ -13,6 +13,7 @@ import lightning as L
 from attnframe.data.batching import Batch
 from attnframe.runs.folder import RunFolder
 from attnframe.training.task import TranslationTask
+from attnframe.training.world import ALONE, World
 
 COLUMNS = (
     "step",
@@ -46,11 +47,13 @@ class MetricsLog(L.Callback):
 
     Steps count finished optimizer steps; seconds are those since the first one began, without the time between a stop
     and going on; tokens are target tokens. `steps_to_95` is the first validated step with an exact match of at least
-    0.95. A run that goes on forgets the rows that its checkpoint has not seen, and appends to the others.
+    0.95. A run that goes on forgets the rows that its checkpoint has not seen, and appends to the others. What is
+    written is that of all processes of `world` together, and written by the first one.
     """
 
-    def __init__(self, folder: RunFolder, *, every: int) -> None:
+    def __init__(self, folder: RunFolder, *, every: int, world: World = ALONE) -> None:
         self._folder = folder
+        self._world = world
         self._every = max(1, min(every, _EVERY))
         self._columns: Sequence[str] = COLUMNS
         self._rows = 0
@@ -62,6 +65,11 @@ class MetricsLog(L.Callback):
         self._logged_step = 0
         self.validated_step = -1
         self.steps_to_95: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Target tokens trained on, EOS counted and padding not."""
+        return self._tokens
 
     @property
     def tokens_per_second(self) -> float:
@@ -77,6 +85,11 @@ class MetricsLog(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Here and not at the start of training, which never comes where there is nothing left to train.
+        if self._world.is_first:
+            self._open()
+        self._start_clock()
+
+    def _open(self) -> None:
         file = self._folder.metrics
         kept = self._folder.keep_lines(file.name, 1 + self._rows) if self._rows and file.exists() else 0
         self._rows = max(0, kept - 1)
@@ -87,7 +100,6 @@ class MetricsLog(L.Callback):
         else:
             with file.open("w", encoding="utf-8", newline="") as opened:
                 csv.writer(opened).writerow(COLUMNS)
-        self._start_clock()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start_clock()
@@ -100,7 +112,7 @@ class MetricsLog(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, TranslationTask)
-        self._window_tokens += batch.num_target_tokens
+        self._window_tokens += batch.all_target_tokens
         # Lightning counts a last epoch that was cut short as a whole one.
         self._epoch = trainer.current_epoch
         step = trainer.global_step
@@ -119,7 +131,7 @@ class MetricsLog(L.Callback):
         window = now - self._window_start
         self.seconds += window
         self._tokens += self._window_tokens
-        row = {name: float(value) for name, value in task.train_scores.items()}
+        row = self._world.means({name: float(value) for name, value in task.train_scores.items()})
         row["train/tokens_per_second"] = self._window_tokens / window
         self._window_start, self._window_tokens = now, 0
         self._write(trainer, row)
@@ -139,6 +151,8 @@ class MetricsLog(L.Callback):
         self._write(trainer, pl_module.val_scores)
 
     def _write(self, trainer: L.Trainer, values: Mapping[str, float]) -> None:
+        if not self._world.is_first:
+            return
         step = trainer.global_step
         row = {"step": step, "epoch": self._epoch, "seconds": round(time.perf_counter() - self._started, 3)}
         with self._folder.metrics.open("a", encoding="utf-8", newline="") as file:

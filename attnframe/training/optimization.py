@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -17,35 +18,56 @@ from attnframe.errors import UserError, did_you_mean
 
 
 def token_losses(
-    logits: Float[Tensor, "batch target vocab"], tgt_out: Int[Tensor, "batch target"], label_smoothing: float
+    logits: Float[Tensor, "batch target vocab"],
+    tgt_out: Int[Tensor, "batch target"],
+    label_smoothing: float,
+    *,
+    tokens: float | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """(smoothed loss, negative log-likelihood), each the mean over target tokens, padding left out, in nats.
 
+    `tokens` is what the sums are divided by in place of how many they are over.
     Smoothing spreads `label_smoothing` evenly over the vocabulary (Szegedy et al. 2016, section 7,
     https://arxiv.org/abs/1512.00567).
     """
     log_probabilities = logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     keep = tgt_out != PAD
-    tokens = keep.sum()
-    nll = -log_probabilities.gather(-1, tgt_out[..., None])[..., 0].masked_fill(~keep, 0.0).sum() / tokens
-    spread = -log_probabilities.mean(dim=-1).masked_fill(~keep, 0.0).sum() / tokens
+    count = keep.sum() if tokens is None else tokens
+    nll = -log_probabilities.gather(-1, tgt_out[..., None])[..., 0].masked_fill(~keep, 0.0).sum() / count
+    spread = -log_probabilities.mean(dim=-1).masked_fill(~keep, 0.0).sum() / count
     return (1 - label_smoothing) * nll + label_smoothing * spread, nll
 
 
-def make_optimizer(model: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> Optimizer:
-    """AdamW. Weight decay acts on matrices only: biases, norms and embeddings have none."""
+def sentence_losses(
+    logits: Float[Tensor, "batch target vocab"], tgt_out: Int[Tensor, "batch target"]
+) -> Float[Tensor, " batch"]:
+    """Negative log-likelihood of each sentence in nats, summed over its target tokens, padding left out."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return functional.cross_entropy(logits.transpose(1, 2), tgt_out, ignore_index=PAD, reduction="none").sum(-1)
+
+
+def make_optimizer(
+    model: nn.Module,
+    settings: Mapping[str, Any],
+    *,
+    fused: bool = True,
+    groups: Sequence[Mapping[str, Any]] | None = None,
+) -> Optimizer:
+    """AdamW over the `parameter_groups` of `model`; `groups` are those, where they were made before."""
     if settings["name"] != "adamw":
         raise UserError(f"optimizer.name={settings['name']}: {did_you_mean(settings['name'], ['adamw'])}")
+    made = [dict(group) for group in groups or parameter_groups(model, settings)]
+    return AdamW(made, lr=settings["lr"], betas=tuple(settings["betas"]), eps=settings["eps"], fused=fused)
+
+
+def parameter_groups(model: nn.Module, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parameters for an optimizer. Weight decay acts on matrices only: biases, norms and embeddings have none."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     decay: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for parameter in model.parameters():
         (decay if parameter.ndim > 1 and id(parameter) not in embeddings else plain).append(parameter)
-    groups = [
-        {"params": decay, "weight_decay": settings["weight_decay"]},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"]), eps=settings["eps"], fused=fused)
+    return [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": plain, "weight_decay": 0.0}]
 
 
 def make_schedule(optimizer: Optimizer, settings: Mapping[str, Any], total_steps: float) -> LambdaLR:

@@ -92,7 +92,7 @@ class PatternSnapshots(L.Callback):
             return
         self._done_step = step
         src, tgt = task.data.src_tokenizer, task.data.tgt_tokenizer
-        recorded = patterns_of_pairs(task.model, src, tgt, [(pair.source, pair.target) for pair in pairs])
+        recorded = patterns_of_pairs(task.whole_model, src, tgt, [(pair.source, pair.target) for pair in pairs])
         for patterns in recorded:
             task.missing_patterns |= patterns.missing
         snapshots = [Snapshot(patterns, pair.alignment) for patterns, pair in zip(recorded, pairs, strict=True)]

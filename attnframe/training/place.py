@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 
 from attnframe.training.data_module import TranslationData
+from attnframe.training.world import ALONE, World
 
 
 class Place(L.Callback):
@@ -20,11 +23,13 @@ class Place(L.Callback):
     to a repeated validation or a lost batch when training goes on. So the counters of the checkpoint are set to the one
     state from which it goes on right: `batch` batches of `epoch` are done, none is begun, and no validation is due.
 
-    `step` counts optimizer steps; `is_whole` says whether the last batch ended one, with no gradient left over.
+    `step` counts optimizer steps; `is_whole` says whether the last batch ended one, with no gradient left over. Each
+    process of `world` has random numbers of its own.
     """
 
-    def __init__(self, data: TranslationData) -> None:
+    def __init__(self, data: TranslationData, world: World = ALONE) -> None:
         self._data = data
+        self._world = world
         self.step = self.epoch = self.batch = 0
         self._batches = 0  # of all epochs together
         self.is_whole = True
@@ -64,18 +69,20 @@ class Place(L.Callback):
             self._stored = None
 
     def state_dict(self) -> dict[str, Any]:
+        first, *others = self._world.gathered(self._stored or random_state())
         return {
             "step": self.step,
             "epoch": self.epoch,
             "batch": self.batch,
             "batches": self._batches,
-            "random": self._stored or random_state(),
+            "random": first,
+            "random_of_others": others,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.step, self.epoch, self.batch = state_dict["step"], state_dict["epoch"], state_dict["batch"]
         self._batches = state_dict["batches"]
-        self._stored = state_dict["random"]
+        self._stored = [state_dict["random"], *state_dict.get("random_of_others", [])][self._world.rank]
         self._data.begin_at(self.epoch, self.batch)
 
 
@@ -97,6 +104,14 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(cuda_state, device)
     np.random.set_state(state["numpy"])
     random.setstate(state["python"])
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """Leave every generator as it was: Lightning's strategies for several processes seed them whenever they begin."""
+    before = random_state()
+    yield
+    set_random_state(before)
 
 
 def _counters(done: int, *, begun: int = 0) -> dict[str, int]:

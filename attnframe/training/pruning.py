@@ -11,6 +11,7 @@ import lightning as L
 from attnframe.training.checkpoints import Checkpoints
 from attnframe.training.place import Place
 from attnframe.training.task import TranslationTask
+from attnframe.training.world import ALONE, World
 
 Advice = Callable[[int, Mapping[str, float]], str | None]
 """Takes the step and the scores of a validation; the reason to end the run, or None to go on."""
@@ -23,6 +24,11 @@ class SearchTrial:
     description: Mapping[str, Any]
     advice: Advice
 
+    @classmethod
+    def of_another(cls) -> SearchTrial:
+        """What a process after the first has of a trial: it follows, and is asked for nothing."""
+        return cls({}, lambda step, scores: None)
+
 
 class Pruned(Exception):  # noqa: N818  reads as what happened
     """The run was ended on advice; the message is the reason. An `Exception`: a sweep goes on to its next job."""
@@ -32,24 +38,22 @@ class Pruning(L.Callback):
     """After each validation of the training asks `advice`, and ends the run at a whole step where that says so.
 
     The step has been saved by then, as with every stop, so that the run could go on. After the last step there is
-    nothing left to end.
+    nothing left to end. The first process of `world` asks, and all of them end at the same step.
     """
 
-    def __init__(self, advice: Advice, place: Place, checkpoints: Checkpoints) -> None:
+    def __init__(self, advice: Advice, place: Place, checkpoints: Checkpoints, world: World = ALONE) -> None:
         self._advice = advice
         self._place = place
         self._checkpoints = checkpoints
+        self._world = world
         self._reason: str | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TranslationTask)
-        if trainer.sanity_checking:
-            return
-        reason = self._advice(trainer.global_step, pl_module.val_scores) if trainer.is_global_zero else None
-        # All processes of a run end at the same step.
-        self._reason = trainer.strategy.broadcast(reason)
+        if self._world.is_first and not trainer.sanity_checking:
+            self._reason = self._advice(trainer.global_step, pl_module.val_scores)
 
     def on_train_batch_start(self, trainer: L.Trainer, *arguments: Any) -> None:
-        if self._reason is not None and self._place.is_whole:
+        if self._place.is_whole and self._world.first_says(self._reason is not None):
             self._checkpoints.save(trainer)
-            raise Pruned(self._reason)
+            raise Pruned(self._reason or "ended by the first process")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import traceback
@@ -13,23 +14,30 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch.distributed.distributed_c10d import PrefixStore
 
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
+from attnframe.runs.building import attention_factory
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.loading import read_manifest
 from attnframe.training.assembly import Assembly
+from attnframe.training.cost import peak_memory_bytes, training_flops_per_token, watch_memory
 from attnframe.training.final_report import leave_report, leave_report_of_stopped_run
-from attnframe.training.interruption import Interrupted, Interruption
+from attnframe.training.interruption import Interrupted
 from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
+from attnframe.training.meeting import arrival, given_place, meeting_point
+from attnframe.training.parallelism import in_one_process
+from attnframe.training.place import same_random_numbers
+from attnframe.training.processes import Team, leading
 from attnframe.training.progress import working
 from attnframe.training.pruning import Pruned, SearchTrial
 from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.stopped_run import read_stopped_run
-from attnframe.training.task import TranslationTask
-from attnframe.training.trainer import make_trainer
+from attnframe.training.trainer import make_trainer, restore_callbacks
+from attnframe.training.world import World
 
 _log = logging.getLogger(__name__)
 
@@ -91,16 +99,41 @@ def complete(
         return _begin(settings, folder, attention, trial)
 
 
+def take_part() -> None:
+    """What a process of a run after the first does: train with the others, and neither write nor say anything.
+
+    Which run that is, the first process tells.
+    """
+    _quieten()
+    logging.disable(logging.CRITICAL)
+    rank, size = given_place()
+    store, world = meeting_point(), World(rank, size)
+    job = json.loads(store.get("job"))
+    settings, checkpoint = job["settings"], job["checkpoint"]
+    trial = SearchTrial.of_another() if job["is_trial"] else None
+    parts = Assembly(settings, RunFolder(Path(job["folder"])), attention_factory(settings), world, trial)
+    store.set(arrival(rank), "")
+    world.connect(PrefixStore("groups", store), parts.trainer.strategy.root_device)
+    try:
+        _fit(parts, checkpoint=checkpoint and Path(checkpoint))
+    except (Interrupted, Pruned, SystemExit) as error:
+        if not isinstance(_cause(error), Interrupted | Pruned):
+            raise
+    finally:
+        world.disconnect()
+
+
 def _begin(
     settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory, trial: SearchTrial | None = None
 ) -> dict[str, Any]:
-    with _closing(folder):
+    with _closing(folder), leading(settings["trainer"]) as team:
         _quieten()
+        _tell(team, settings, folder, checkpoint=None, trial=trial)
         loggers = make_loggers(settings["logger"], LoggedRun(folder, settings["name"], settings))
-        parts = Assembly(settings, folder, attention, trial)
+        parts = Assembly(settings, folder, attention, team.world, trial)
         parts.trainer.loggers = loggers
         folder.write_manifest(parts.manifest())
-        return _train(parts, checkpoint=None)
+        return _train(parts, team, checkpoint=None)
 
 
 def _go_on(
@@ -111,16 +144,30 @@ def _go_on(
     going_on: Callable[[int], None],
     trial: SearchTrial | None = None,
 ) -> dict[str, Any]:
-    _quieten()
-    try:
-        parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits, trial)
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
-    going_on(manifest["resumed"][-1]["step"])
-    folder.reopen()
-    with _closing(folder):
-        folder.write_manifest(manifest)
-        return _train(parts, checkpoint=checkpoint)
+    with leading(settings["trainer"]) as team:
+        _quieten()
+        try:
+            parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits, team.world, trial)
+        except MisconfigurationException as error:
+            raise UserError(str(error)) from error
+        going_on(manifest["resumed"][-1]["step"])
+        folder.reopen()
+        with _closing(folder):
+            folder.write_manifest(manifest)
+            _tell(team, settings, folder, checkpoint, trial)
+            return _train(parts, team, checkpoint=checkpoint)
+
+
+def _tell(
+    team: Team,
+    settings: Mapping[str, Any],
+    folder: RunFolder,
+    checkpoint: Path | None,
+    trial: SearchTrial | None,
+) -> None:
+    whereabouts = {"folder": folder.path.absolute(), "checkpoint": checkpoint and checkpoint.absolute()}
+    places = {key: path and str(path) for key, path in whereabouts.items()}
+    team.tell({"settings": settings, "is_trial": trial is not None, **places})
 
 
 def _pick_up(
@@ -128,12 +175,13 @@ def _pick_up(
     folder: RunFolder,
     attention: AttentionFactory,
     limits: Mapping[str, Any],
+    world: World,
     trial: SearchTrial | None,
 ) -> tuple[Assembly, dict[str, Any], Path | None]:
     """The parts of a run that goes on, its new manifest, and its checkpoint if it has one; nothing is written."""
     stopped = read_stopped_run(folder, limits)
     stopped.check_limits(settings["trainer"])
-    parts = Assembly(settings, folder, attention, trial)
+    parts = Assembly(settings, folder, attention, world, trial)
     stopped.check_corpus(parts.data.corpus)
     stopped.check_weights(parts.model)
     first = stopped.manifest
@@ -179,37 +227,58 @@ def _cause(error: BaseException) -> BaseException | None:
     return error.__context__ if isinstance(error, SystemExit) else error
 
 
-def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
+def _fit(parts: Assembly, *, checkpoint: Path | None) -> None:
+    """Train from the state in `checkpoint`, or from the start, to a last state that is validated and saved."""
+    trainer, task, data = parts.trainer, parts.task, parts.data
+    if checkpoint and trainer.strategy.restore_checkpoint_after_setup:
+        # Where Lightning restores so late, callbacks would begin without knowing what they have done.
+        restore_callbacks(trainer, checkpoint)
+    trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    # Where nothing was left to train.
+    parts.place.restore_random_state()
+    if parts.world.first_says(parts.interruption.requested):
+        raise Interrupted(trainer.global_step)
+    if parts.metrics.validated_step != trainer.global_step:
+        with same_random_numbers():
+            trainer.validate(task, datamodule=data, verbose=False)
+        parts.checkpoints.save(trainer)
+
+
+def _train(parts: Assembly, team: Team, *, checkpoint: Path | None) -> dict[str, Any]:
     """Train from the state in `checkpoint`, or from the start; validate and test; the results."""
     settings, data, metrics, checkpoints = parts.settings, parts.data, parts.metrics, parts.checkpoints
     tokenizers = {"source": data.src_tokenizer.state_dict(), "target": data.tgt_tokenizer.state_dict()}
     parts.folder.write_json("tokenizers.json", tokenizers)
-    trainer, task, interruption = parts.trainer, parts.task, parts.interruption
+    trainer = parts.trainer
+    device = trainer.strategy.root_device
+    watch_memory(device)
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        # Where nothing was left to train.
-        parts.place.restore_random_state()
-        if interruption.requested:
-            raise Interrupted(trainer.global_step)
-        if metrics.validated_step != trainer.global_step:
-            trainer.validate(task, datamodule=data, verbose=False)
-            checkpoints.save(trainer)
+        with team.naming_the_dead():
+            team.meet(trainer.strategy.root_device, lambda ended: parts.folder.close("FAILED", f"{ended}\n"))
+            _fit(parts, checkpoint=checkpoint)
+        # What is left to do takes one process.
+        team.part()
         with working(f"testing the state of step {checkpoints.best_step}", shown=parts.shown):
-            results = _score_best(settings["trainer"], task, parts.folder, interruption)
+            results = _score_best(parts)
     except (Interrupted, Pruned, SystemExit) as error:
         if isinstance(_cause(error), Interrupted | Pruned):
             leave_report_of_stopped_run(parts.folder)
         raise
     finally:
-        interruption.restore()
+        parts.interruption.restore()
     results |= {
         "train/steps_to_95": metrics.steps_to_95,
         "train/steps": trainer.global_step,
         "train/best_step": checkpoints.best_step,
         "train/tokens_per_second": metrics.tokens_per_second,
         "train/seconds": metrics.seconds,
+        "train/target_tokens": metrics.tokens,
+        "train/flops_per_token": training_flops_per_token(settings, parts.attention, data),
+        "train/peak_memory_bytes": peak_memory_bytes(device),
         "backend": ",".join(sorted({entry["backend"] for entry in parts.backends.values()})),
-        **described(settings, parts.model, data.corpus, data.tgt_tokenizer, Decoding.of(settings["decoding"])),
+        **described(
+            settings, parts.task.whole_model, data.corpus, data.tgt_tokenizer, Decoding.of(settings["decoding"])
+        ),
     }
     parts.folder.write_json("results.json", results)
     for logger in trainer.loggers:
@@ -221,14 +290,13 @@ def _train(parts: Assembly, *, checkpoint: Path | None) -> dict[str, Any]:
     return results
 
 
-def _score_best(
-    settings: Mapping[str, Any], task: TranslationTask, folder: RunFolder, interruption: Interruption
-) -> dict[str, Any]:
+def _score_best(parts: Assembly) -> dict[str, Any]:
     """Go back to the best state and score it on validation and every test set; writes predictions.tsv."""
+    folder, task = parts.folder, parts.evaluated_task()
     best = torch.load(folder.best_checkpoint, weights_only=True, map_location="cpu")
     task.load_state_dict(best["state_dict"])
     # A trainer without the other callbacks and loggers: these scores are no part of the training's history.
-    trainer = make_trainer(settings, folder, [interruption])
+    trainer = make_trainer(in_one_process(parts.settings["trainer"]), folder, [parts.interruption])
     trainer.validate(task, datamodule=task.data, verbose=False)
     trainer.test(task, datamodule=task.data, verbose=False)
     results: dict[str, Any] = dict(task.val_scores)

@@ -13,6 +13,7 @@ from attnframe.patterns.alignment import Reading
 from attnframe.patterns.head_alignment import HeadScore
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
+from attnframe.runs.sentence_statistics import write_sentence_statistics
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
 from attnframe.training.predictions import prediction_table
 from attnframe.training.text_scores import signatures
@@ -21,7 +22,8 @@ from attnframe.training.text_scores import signatures
 def write_test_scores(
     folder: RunFolder, evaluations: Mapping[str, Evaluation], choice: AlignmentChoice | None
 ) -> dict[str, Any]:
-    """Results of the test sets, by name, with `choice` speaking for the heads; writes predictions.tsv into `folder`.
+    """Results of the test sets, by name, with `choice` speaking for the heads; writes predictions.tsv and
+    sentence_statistics.npz into `folder`.
 
     The set `test` has keys such as `test/bleu`, another one `test/<set>/bleu`.
     """
@@ -34,6 +36,8 @@ def write_test_scores(
         results[f"{prefix}sentences"] = len(scored)
         translations += [(name, translation) for translation in scored]
     folder.write_table("predictions.tsv", *prediction_table(translations))
+    statistics = {name: evaluation.sentence_statistics(choice) for name, evaluation in evaluations.items()}
+    write_sentence_statistics(folder.path, statistics)
     return results | _chosen_heads(choice)
 
 

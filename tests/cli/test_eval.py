@@ -53,7 +53,12 @@ def evaluated(command: PreparedCommand, folder: Path, *arguments: str) -> Evalua
     after = files(folder)
     assert {name: after[name] for name in before} == before
     new = sorted(Path(name) for name in set(after) - set(before))
-    assert [file.name for file in new] == ["evaluation.json", "predictions.tsv", "results.json"]
+    assert [file.name for file in new] == [
+        "evaluation.json",
+        "predictions.tsv",
+        "results.json",
+        "sentence_statistics.npz",
+    ]
     assert len({file.parent for file in new}) == 1
     assert new[0].parent.parent == folder / "eval"
     assert done.stdout.splitlines()[-1] == f"results: {new[0].parent.relative_to(folder.parent)}"

@@ -76,6 +76,7 @@ def test_the_folder_is_complete(left: Left) -> None:
         "manifest.json",
         "metrics.csv",
         "results.json",
+        "sentence_statistics.npz",
         "checkpoints",
         "patterns",
         "predictions.tsv",

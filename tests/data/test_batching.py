@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from attnframe.data.batching import Batch, Example, TokenBatchSampler, collate
+from attnframe.data.batching import Batch, Example, TokenBatchSampler, collate, collate_share
+from attnframe.data.tokenizer import EOS, PAD
 from attnframe.errors import UserError
 
 
@@ -56,8 +57,28 @@ def test_lightning_moves_a_batch() -> None:
     batch = collate([Example(0, (5, 6), (7, 8, 9))])
     moved = move_data_to_device({"batch": batch}, torch.device("meta"))["batch"]
     assert isinstance(moved, Batch)
-    assert {getattr(moved, name).device.type for name in Batch.__slots__} == {"meta"}
+    values = {name: getattr(moved, name) for name in Batch.__slots__}
+    assert values.pop("all_target_tokens") == 4
+    assert {tensor.device.type for tensor in values.values()} == {"meta"}
     assert moved.tgt_in.shape == (1, 4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 11])
+def test_the_shares_of_a_batch_are_the_batch(rows: int) -> None:
+    lengths = _random_lengths(rows)
+    examples = [Example(13 + i, [5] * source, [6] * target) for i, (source, target) in enumerate(lengths)]
+    whole = collate(examples)
+    shares = [collate_share(examples, rank, 3) for rank in range(3)]
+    assert {share.all_target_tokens for share in (whole, *shares)} == {sum(target + 1 for _, target in lengths)}
+    assert sum(share.num_target_tokens for share in shares) == whole.num_target_tokens
+    seen = [
+        (int(index), row[row != PAD].tolist())
+        for share in shares
+        for index, row in zip(share.indices, share.tgt_out, strict=True)
+        if bool((row != PAD).any())
+    ]
+    assert sorted(seen) == [(13 + i, [6] * target + [EOS]) for i, (_, target) in enumerate(lengths)]
+    assert all(len(share) >= 1 for share in shares), "whoever has nothing to predict computes all the same"
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

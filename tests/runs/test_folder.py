@@ -205,8 +205,9 @@ def test_a_folder_that_is_reopened_has_no_marker(tmp_path: Path) -> None:
     assert folder.markers == ["FAILED"]
     folder.reopen()
     assert folder.markers == []
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in tmp_path.iterdir()] == ["errors_before.txt"]
     folder.reopen()
+    assert (tmp_path / "errors_before.txt").read_text(encoding="utf-8") == "the traceback"
 
 
 def test_a_file_is_cut_after_whole_lines(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_without_a_logger_only_the_run_folder_is_written(tmp_path: Path) -> None
         "predictions.tsv",
         "report.html",
         "results.json",
+        "sentence_statistics.npz",
         "tokenizers.json",
     }
     assert {file.name for file in (path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}

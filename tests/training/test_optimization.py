@@ -42,6 +42,27 @@ def test_the_losses_are_cross_entropy_over_real_tokens(smoothing: float) -> None
     assert not gradient[1, 2:].any()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_the_mean_of_the_losses_of_shares_is_that_of_the_batch(smoothing: float, size: int) -> None:
+    """A share without rows adds nothing, and its gradient is zero and not NaN."""
+    logits, tgt_out = batch_of(7, 2, 5)
+    logits.requires_grad_()
+    expected = cross_entropy(
+        logits.reshape(-1, 11), tgt_out.reshape(-1), ignore_index=PAD, label_smoothing=smoothing, reduction="mean"
+    )
+    (expected_gradient,) = torch.autograd.grad(expected, logits)
+    losses = []
+    for rank in range(size):
+        share = tgt_out[rank::size] if rank < 3 else torch.full_like(tgt_out[:1], PAD)
+        mine = logits[rank::size] if rank < 3 else logits[:1]
+        losses.append(token_losses(mine, share, smoothing, tokens=14 / size)[0])
+    total = torch.stack(losses).mean()
+    assert_close(total, expected, **EXACT)
+    (gradient,) = torch.autograd.grad(total, logits)
+    assert_close(gradient, expected_gradient, **EXACT)
+
+
 def test_half_precision_is_summed_in_single() -> None:
     logits, tgt_out = batch_of(7, 2, 5)
     half = logits.bfloat16()

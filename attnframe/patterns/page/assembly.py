@@ -1,33 +1,37 @@
-"""One HTML file out of the template, the styles, the scripts and the data, under a policy that admits nothing else."""
+"""The pattern page: which files it is made of, and how many steps fit into it."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib.resources import files
 from typing import Final
 
 from attnframe.patterns.page.checks import check_runs
 from attnframe.patterns.page.content import PageRun
-from attnframe.patterns.page.encoding import page_data, script_json
+from attnframe.patterns.page.document import Shell, document
+from attnframe.patterns.page.encoding import page_data
 
-_STYLES: Final = ("page.css", "patterns.css")
-# In the order in which one uses the other.
+_HERE: Final = "attnframe.patterns.page"
+_STYLES: Final = ("sheet.css", "time.css", "heatmap.css", "patterns.css")
 _SCRIPTS: Final = (
     "data.js",
     "colour.js",
     "elements.js",
+    "theme.js",
+    "words.js",
     "legend.js",
     "heatmap.js",
     "heads.js",
     "lines.js",
+    "plot.js",
     "charts.js",
     "tables.js",
     "pane.js",
+    "opening.js",
     "state.js",
     "page.js",
+)
+_SHELL: Final = Shell(
+    (_HERE, "page.html"), tuple((_HERE, name) for name in _STYLES), tuple((_HERE, name) for name in _SCRIPTS)
 )
 
 
@@ -44,35 +48,7 @@ def page_html(runs: Sequence[PageRun], *, max_bytes: int = 2_500_000) -> str:
     check_runs(runs)
     times = max((len(run.shown_steps) for run in runs), default=0)
     while True:
-        document = _document(script_json(page_data(runs, times)))
-        if len(document) <= max_bytes or times <= 2:
-            return document
-        times = max(2, min(times - 1, int(times * max_bytes / len(document))))
-
-
-def _document(data: str) -> str:
-    # The data comes last: it may hold anything, marks of the template too.
-    return _shell().replace("{{data}}", data)
-
-
-@lru_cache(maxsize=1)
-def _shell() -> str:
-    """The document with everything but the data, which is never run and so needs no place in the policy."""
-    style = "".join(_resource(name) for name in _STYLES)
-    # As escapes in ASCII, so that the digests hold in whatever encoding the document is written, served or embedded.
-    script = "".join(_resource(name) for name in _SCRIPTS).encode("ascii", "backslashreplace").decode("ascii")
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{_sha256(script)}'; style-src 'sha256-{_sha256(style)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return (
-        _resource("page.html").replace("{{policy}}", policy).replace("{{style}}", style).replace("{{script}}", script)
-    )
-
-
-def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+        html = document(_SHELL, page_data(runs, times))
+        if len(html) <= max_bytes or times <= 2:
+            return html
+        times = max(2, min(times - 1, int(times * max_bytes / len(html))))

@@ -41,33 +41,14 @@ function readingLabel([letter, value]) {
   return element("span", { class: `chart-value run-${letter}` }, value === null ? "–" : shortNumber(value));
 }
 
-/** Where a number lies between two places on paper; in the middle where all numbers are the same. */
-function placer(numbers, first, last) {
-  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  return (number) => {
-    const along = high > low ? (number - low) / (high - low) : 0.5;
-    return first + Math.min(1, Math.max(0, along)) * (last - first);
-  };
-}
-
 /** The last value not after `step`, or null. */
 function valueAt({ steps, values }, step) {
   const index = steps.findLastIndex((at, place) => at <= step && values[place] !== null);
   return index < 0 ? null : values[index];
 }
 
-/** A line through the values; it breaks where there is none, and a value alone is a dot. */
 function curve({ letter, steps, values }, across, down) {
-  let broken = true;
-  const parts = values.map((value, index) => {
-    const command = broken ? "M" : "L";
-    broken = value === null;
-    if (broken) return "";
-    const place = `${across(steps[index]).toFixed(1)} ${down(value).toFixed(1)}`;
-    const alone = command === "M" && (values[index + 1] ?? null) === null;
-    return `${command}${place}${alone ? "h0.01" : ""}`;
-  });
-  return svgElement("path", { class: `curve run-${letter}`, d: parts.join("") });
+  return svgElement("path", { class: `curve run-${letter}`, d: linePath(steps, values, across, down) });
 }
 
 function point(series, step, across, down) {

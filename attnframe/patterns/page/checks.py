@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from attnframe.patterns.page.content import PagePattern, PageRun, PageSentence
+from attnframe.patterns.page.content import PagePattern, PageRun, PageSentence, PageTable
 
 MAX_RUNS = 2
 
@@ -15,10 +15,11 @@ def check_runs(runs: Sequence[PageRun]) -> None:
     if not 1 <= len(runs) <= MAX_RUNS:
         raise ValueError(f"the page shows one run or two side by side, not {len(runs)}")
     for run in runs:
-        _check_run(run)
+        check_run(run)
 
 
-def _check_run(run: PageRun) -> None:
+def check_run(run: PageRun) -> None:
+    """Raises ValueError, with the place and the value, for a run that no page can show."""
     where = f"run {run.name!r}"
     for name, steps in (("steps", run.steps), ("pattern steps", run.shown_steps)):
         if any(after <= before for before, after in itertools.pairwise(steps)):
@@ -38,11 +39,16 @@ def _check_run(run: PageRun) -> None:
             if len(values) != len(run.steps):
                 raise ValueError(f"{where}: trace {name}{head} has {len(values)} values for {len(run.steps)} steps")
     for table in run.tables:
-        for row in table.rows:
-            if len(row) != len(table.columns):
-                raise ValueError(
-                    f"{where}, table {table.title!r}: a row of {len(row)} cells under {len(table.columns)} columns"
-                )
+        check_table(table, f"{where}, ")
+
+
+def check_table(table: PageTable, where: str = "") -> None:
+    """Raises ValueError, beginning with `where`, for a table whose rows are not as long as its columns."""
+    for row in table.rows:
+        if len(row) != len(table.columns):
+            raise ValueError(
+                f"{where}table {table.title!r}: a row of {len(row)} cells under {len(table.columns)} columns"
+            )
 
 
 def _check_sentence(sentence: PageSentence, steps: int, where: str) -> None:

@@ -123,12 +123,12 @@ function paintBar(canvas, scale) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** About three digits, for axes and legends. */
-function shortNumber(value) {
+/** A few digits, for axes and legends. */
+function shortNumber(value, digits = 3) {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-4) return value.toExponential(1);
-  return String(Number(value.toPrecision(3)));
+  if (size >= 1e5 || size < 1e-4) return value.toExponential(digits - 2);
+  return String(Number(value.toPrecision(digits)));
 }
 
 /** Three decimals, or three digits where a number of this scale would have none of them left. */

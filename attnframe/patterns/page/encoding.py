@@ -1,9 +1,8 @@
-"""The page's data: maps as 16 bit numbers, everything else as JSON that is safe inside a script element."""
+"""The page's data: maps as 16 bit numbers, everything else as JSON."""
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 import zlib
 from collections.abc import Sequence
@@ -14,8 +13,7 @@ from numpy.typing import NDArray
 
 from attnframe.attention import PatternKind
 from attnframe.patterns.page.content import Cell, PageRun, PageSentence, PageTable, Trace
-
-Json = dict[str, Any]
+from attnframe.patterns.page.document import Json
 
 # Codes 0 to 65534 span a map from its low to its high end; one code is kept for what is not finite.
 LAST_CODE: Final = 65534
@@ -33,19 +31,13 @@ def page_data(runs: Sequence[PageRun], max_times: int) -> Json:
     heads] map, or of all maps where they are single numbers. Code c means the number c / 65534 of the way from low to
     high; 65535 means not finite. `shown` are the steps whose maps were kept, of `recorded` steps that have some.
     """
-    maps = _Maps()
-    data = {"runs": [_run(run, _evenly(len(run.shown_steps), max_times), maps) for run in runs]}
+    maps = Maps()
+    data = {"runs": [run_data(run, evenly(len(run.shown_steps), max_times), maps) for run in runs]}
     return data | {"arrays": maps.packed()}
 
 
-def script_json(data: Json) -> str:
-    """JSON in ASCII that no HTML parser can take for markup, whatever the texts in it."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-class _Maps:
-    """Collects maps and remembers where each begins."""
+class Maps:
+    """Collects maps and remembers where each begins; `packed` is what the page unpacks as `arrays`."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -85,13 +77,13 @@ def _tidy(ends: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([float(f"{end:.9g}") if math.isfinite(end) else 0.0 for end in ends.ravel()]).reshape(ends.shape)
 
 
-def _evenly(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int) -> list[int]:
     """At most `most` of 0 ... count - 1, evenly apart, with the first and the last; 2 at least."""
     return sorted({round(place) for place in np.linspace(0, count - 1, max(2, min(count, most)))}) if count else []
 
 
-def _run(run: PageRun, times: list[int], maps: _Maps) -> Json:
-    """`times` are the indices into the pattern steps of what is kept."""
+def run_data(run: PageRun, times: list[int], maps: Maps) -> Json:
+    """A run as the page reads it, its maps added to `maps`: those at the indices `times` into its pattern steps."""
     heads = dict.fromkeys((*run.head_traces, *(run.importance or {})))
     return {
         "name": run.name,
@@ -104,17 +96,17 @@ def _run(run: PageRun, times: list[int], maps: _Maps) -> Json:
         "heads": [
             {
                 "place": list(head),
-                "importance": _number((run.importance or {}).get(head)),
+                "importance": number((run.importance or {}).get(head)),
                 "traces": {name: _trace(values) for name, values in run.head_traces.get(head, {}).items()},
             }
             for head in heads
         ],
         "sentences": [_sentence(sentence, times, maps) for sentence in run.sentences],
-        "tables": [_table(table) for table in run.tables],
+        "tables": [table_data(table) for table in run.tables],
     }
 
 
-def _sentence(sentence: PageSentence, times: list[int], maps: _Maps) -> Json:
+def _sentence(sentence: PageSentence, times: list[int], maps: Maps) -> Json:
     gold = sentence.alignment
     return {
         "source": sentence.source,
@@ -137,7 +129,8 @@ def _sentence(sentence: PageSentence, times: list[int], maps: _Maps) -> Json:
     }
 
 
-def _table(table: PageTable) -> Json:
+def table_data(table: PageTable) -> Json:
+    """A table as the page reads it."""
     rows = [[_cell(cell) for cell in row] for row in table.rows]
     return {"title": table.title, "caption": table.caption, "columns": list(table.columns), "rows": rows}
 
@@ -150,8 +143,9 @@ def _cell(cell: Cell) -> Cell:
 
 
 def _trace(values: Trace) -> list[float | None]:
-    return [_number(value) for value in values]
+    return [number(value) for value in values]
 
 
-def _number(value: float | None) -> float | None:
+def number(value: float | None) -> float | None:
+    """Six digits of it; None for what JSON has no number for."""
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None

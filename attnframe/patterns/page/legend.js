@@ -1,13 +1,13 @@
 /* What colours and outlines mean. */
 
-/** The colour bar of a scale with its numbers, and in words what they are. */
-function legend(scale, quantity, layer, map) {
+/** The colour bar of a scale with its numbers, and in words what they are; it ends with the largest of `all`. */
+function legend(scale, quantity, all, map) {
   const bar = element("canvas", { class: "bar", "aria-hidden": "true" });
   paintBar(bar, scale);
   const ticks = scale.ticks().map(([place, text]) => element("span", { class: `tick at-${100 * place}` }, text));
   const what =
     quantity === "weights" ? "Attention weight" : "Contribution ‖P_ij V_j W_O‖, how much key j adds to query i";
-  const range = scale.fixed ? "" : `, up to the largest of layer ${layer + 1} over all heads and steps`;
+  const range = scale.fixed ? "" : `, up to the largest of ${all}`;
   const unknown = map.some((value) => Number.isNaN(value)) ? " Hatched cells are not finite." : "";
   return [
     bar,

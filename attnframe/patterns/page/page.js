@@ -184,21 +184,6 @@ function writeHeading(runs) {
     runs.length === 1 ? runs[0].subtitle : "Two runs side by side, on the same sentences and at the same time.";
 }
 
-function listenToTheme(changed) {
-  const button = byId("theme");
-  const write = () => button.setAttribute("aria-pressed", themeName() === "dark");
-  const apply = () => {
-    write();
-    changed();
-  };
-  button.addEventListener("click", () => {
-    document.documentElement.dataset.theme = themeName() === "dark" ? "light" : "dark";
-    apply();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
-  write();
-}
-
 async function start() {
   const record = JSON.parse(byId("data").textContent);
   const numbers = await unpack(record.arrays);

@@ -1,23 +1,5 @@
 /* One run on one sentence and site: all its heads small, one of them large, and its tokens joined by lines. */
 
-const KINDS = {
-  probability: "probability: each row sums to 1, or to 0 where the query may attend to nothing",
-  signed: "signed: weights may be negative",
-  unnormalised: "unnormalised: weights are not negative, and each row has a mass of its own",
-  implicit: "implicit: the module never forms such weights; these reproduce its output",
-};
-
-/** By site: what rows mean, and what the two columns of tokens are called. */
-const SITES = {
-  encoder_self: ["Each row is a source word; columns are the source words it looks at.", "source word", "looks at"],
-  decoder_self: ["Each row is the word just read; columns are the words read so far.", "word read", "looks back at"],
-  cross: ["Each row says its word; columns are the source words it looks at.", "says", "looks at"],
-};
-
-function siteWords(site) {
-  return SITES[site] ?? ["Rows attend to columns.", "query", "key"];
-}
-
 class Pane {
   /** `choose(layer, head)` is called when this pane's head is chosen. */
   constructor(run, alone, choose) {
@@ -148,7 +130,7 @@ class Pane {
         .slice(1)
         .map((text) => element("span", {}, text)),
     );
-    this.legend.replaceChildren(...legend(scale, quantity, layer, map));
+    this.legend.replaceChildren(...legend(scale, quantity, `layer ${layer + 1} over all heads and steps`, map));
     this.linkKey.replaceChildren(...linkKey(this.links(view)));
     this.heatMap.show(pattern, map, scale, this.links(view), name, quantity === "weights" ? "weight" : "contribution");
     this.lines.show(pattern, map, scale, siteWords(view.site).slice(1));

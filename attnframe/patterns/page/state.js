@@ -18,27 +18,6 @@ function firstView(runs) {
   };
 }
 
-function openingHead(run, source, site) {
-  const [there, layer, head] = run.opening ?? [];
-  return there === site ? { layer, head } : alignedHead(run, source, site);
-}
-
-/** The head with the most weight on sure links at the last step; the first head where there are none. */
-function alignedHead(run, source, site) {
-  const sentence = run.sentences.get(source);
-  const layers = sentence?.layers[site] ?? new Map();
-  let best = { layer: [...layers.keys()][0] ?? 0, head: 0, mass: 0 };
-  if (site !== "cross" || !sentence?.gold) return best;
-  for (const [layer, pattern] of layers) {
-    for (let head = 0; head < pattern.heads; head += 1) {
-      const map = pattern.map("weights", run.shownSteps.length - 1, head);
-      const mass = sentence.gold.sure.reduce((sum, [key, query]) => sum + map[query * pattern.keys.length + key], 0);
-      if (mass > best.mass) best = { layer, head, mass };
-    }
-  }
-  return best;
-}
-
 /** The view that `hash` asks for; what it does not say, or says wrongly, stays as in `view`. */
 function viewFromHash(hash, runs, view) {
   const asked = new URLSearchParams(hash.replace(/^#/, ""));

@@ -42,10 +42,3 @@ def pixels(page: Any) -> np.ndarray:
         " return [...copy.getImageData(0, 0, width, height).data]; }"
     )
     return np.array(data, dtype=np.float64).reshape(-1, 4)
-
-
-def luminance(colours: np.ndarray) -> np.ndarray:
-    """Relative luminance, https://www.w3.org/TR/WCAG21/#dfn-relative-luminance."""
-    share = colours[:, :3] / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    return linear @ np.array([0.2126, 0.7152, 0.0722])

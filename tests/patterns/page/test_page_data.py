@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from html_document import HOSTILE, Document
 from numpy.testing import assert_allclose, assert_array_equal
-from page_samples import HOSTILE, STEPS, Document, decoded, pattern, run, sentence
+from page_samples import STEPS, decoded, pattern, run, sentence
 
 from attnframe.attention import PatternKind
 from attnframe.patterns.page import PagePattern, PageRun, PageSentence, PageTable, page_html

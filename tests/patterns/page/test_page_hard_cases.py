@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_reading import array, hover, luminance, pixels, set_time
-from page_samples import HOSTILE, STEPS, pattern, run, sentence
+from colour_contrast import contrast, luminance
+from html_document import HOSTILE
+from offline_browser import tab_to
+from page_reading import array, hover, pixels, set_time
+from page_samples import STEPS, pattern, run, sentence
 
 from attnframe.attention import PatternKind
 from attnframe.data.schema import Alignment
@@ -70,36 +73,27 @@ def test_the_keyboard_is_enough(show: Show) -> None:
     shown = run()
     page = show(shown, hash="#layer=1&head=1")
 
-    def tab_to(selector: str) -> None:
-        for _ in range(60):
-            page.keyboard.press("Tab")
-            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-                outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-                assert outline == "solid", f"the focus on {selector} cannot be seen"
-                return
-        raise AssertionError(f"Tab never comes to {selector}")
-
-    tab_to("#theme")
+    tab_to(page, "#theme")
     page.keyboard.press("Space")
     assert page.locator("#theme").get_attribute("aria-pressed") == "true"
-    tab_to("#sentence")
+    tab_to(page, "#sentence")
     page.keyboard.press("ArrowDown")
-    tab_to("#site")
-    tab_to("#weights")
+    tab_to(page, "#site")
+    tab_to(page, "#weights")
     page.keyboard.press("ArrowRight")
     assert page.locator("#contributions").is_checked()
-    tab_to("#linear")
-    tab_to("#gold")
+    tab_to(page, "#linear")
+    tab_to(page, "#gold")
     page.keyboard.press("Space")
     assert not page.locator("#gold").is_checked()
-    tab_to("#time")
+    tab_to(page, "#time")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    tab_to("#run1-heads button")
+    tab_to(page, "#run1-heads button")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    tab_to("#run1-map")
+    tab_to(page, "#run1-map")
     for key in ("ArrowDown", "ArrowDown", "ArrowRight", "End", "ArrowLeft", "ArrowUp"):
         page.keyboard.press(key)
     norms = array(shown, 1, "cross", 1, "contributions")
@@ -108,10 +102,10 @@ def test_the_keyboard_is_enough(show: Show) -> None:
     page.keyboard.press("Space")
     page.locator(f"#time[aria-valuetext='step {STEPS[3]}']").wait_for()
     page.keyboard.press("Space")
-    tab_to("#run1-lines .queries button")
+    tab_to(page, "#run1-lines .queries button")
     page.keyboard.press("ArrowDown")
     assert page.locator("#run1-lines .queries .held").inner_text() == "chien"
-    tab_to(".table-box")
+    tab_to(page, ".table-box")
 
 
 def test_hostile_texts_are_shown_as_they_are(show: Show) -> None:
@@ -204,13 +198,6 @@ def test_text_stands_out_from_the_paper(show: Show, theme: str) -> None:
     for colour in colours:
         if colour != paper:
             assert contrast(colour, paper) >= 4.5, colour
-
-
-def contrast(one: str, other: str) -> float:
-    """https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio of two colours as computed styles give them."""
-    numbers = [[float(part) for part in colour[4:-1].split(",")[:3]] for colour in (one, other)]
-    dark, light = sorted(luminance(np.array(numbers)))
-    return float((light + 0.05) / (dark + 0.05))
 
 
 def test_the_theme_follows_the_system_until_it_is_chosen(show: Show) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_samples import HOSTILE, Document, labels, pattern, run, sentence
+from html_document import HOSTILE, Document
+from page_samples import labels, pattern, run, sentence
 
 from attnframe.attention import PatternKind
 from attnframe.data.schema import Alignment

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_reading import array, hover, luminance, pixels, set_time
+from colour_contrast import luminance
+from page_reading import array, hover, pixels, set_time
 from page_samples import SRC, STEPS, TGT, labels, pattern, run, sentence
 
 from attnframe.attention import PatternKind
