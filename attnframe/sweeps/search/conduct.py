@@ -24,7 +24,8 @@ from attnframe.sweeps.search import choosers, outcome
 from attnframe.sweeps.search.loop import Plan, Search, TrialEnd, TrialJob
 from attnframe.sweeps.search.objectives import read_objectives
 from attnframe.sweeps.search.report import write_search_report
-from attnframe.sweeps.search.space import SearchSpace, read_space
+from attnframe.sweeps.search.space import SearchSpace
+from attnframe.sweeps.search.space_reading import read_space
 from attnframe.sweeps.search.storage import storage_address
 from attnframe.sweeps.search.study import SearchStudy, open_study
 from attnframe.sweeps.sweep_folder import SweepFolder

@@ -13,7 +13,7 @@ from stub_jobs import PRUNER, SAMPLER
 from attnframe.errors import UserError
 from attnframe.sweeps.search import choosers
 from attnframe.sweeps.search.objectives import read_objectives, values_of
-from attnframe.sweeps.search.space import read_space
+from attnframe.sweeps.search.space_reading import read_space
 
 
 @pytest.mark.parametrize(

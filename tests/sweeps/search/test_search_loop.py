@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from stub_jobs import search
 
 from attnframe.errors import UserError
-from attnframe.sweeps.search.space import read_space
+from attnframe.sweeps.search.space_reading import read_space
 from attnframe.sweeps.search.storage import storage_address
 
 ARGUMENTS = ("lr=tag(log,interval(1e-4,1))", "variant=plain,ranked", "rank=range(1,6)", "seed=7")

@@ -17,7 +17,7 @@ from stub_jobs import search
 
 from attnframe.sweeps.search import outcome
 from attnframe.sweeps.search.report import write_search_report
-from attnframe.sweeps.search.space import read_space
+from attnframe.sweeps.search.space_reading import read_space
 
 SPACE = read_space(
     ["lr=tag(log,interval(1e-4,1))", "variant=plain,ranked", "rank=range(1,6)", "note='two words'", "sweep=mine"],

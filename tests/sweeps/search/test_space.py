@@ -11,7 +11,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from attnframe.errors import UserError
-from attnframe.sweeps.search.space import SearchSpace, Value, read_space
+from attnframe.sweeps.search.space import SearchSpace, Value
+from attnframe.sweeps.search.space_reading import read_space
 
 RANK = {"attention.rank": "attention=low_rank_v"}
 
