@@ -24,6 +24,7 @@ SECONDS = {
     "parallel_file": "debug=fast data.val_size=20 data.test_size=20",
     "resume": "trainer.max_steps=25",
 }
+FEW_TRIALS = "hydra.sweeper.n_trials=2"
 
 
 def _blocks(page: Path, language: str) -> list[str]:
@@ -44,6 +45,8 @@ def _in_seconds(command: str) -> str:
     kind = next((kind for kind in ("tatoeba", "parallel_file", "resume") if f"={kind}" in command), "grammar")
     kind = "resume" if "resume=" in command else kind
     more = SECONDS[kind]
+    if "optuna" in command:
+        more += f" {FEW_TRIALS}"
     return f"{command} {more.replace('data.path=pairs.tsv', '') if 'data.path=' in command else more}"
 
 

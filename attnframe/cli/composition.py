@@ -74,12 +74,12 @@ def prepare() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
-def compose_config(overrides: list[str], primary: str = PRIMARY) -> DictConfig:
-    """The config of a command, by default that of a run, without Hydra's launcher."""
+def compose_config(overrides: list[str], primary: str = PRIMARY, *, with_hydra: bool = False) -> DictConfig:
+    """The config of a command, by default that of a run, without Hydra's launcher; `with_hydra` has Hydra's own too."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base=VERSION_BASE, job_name="attnframe"):
         try:
-            return compose(primary, overrides=overrides)
+            return compose(primary, overrides=overrides, return_hydra_config=with_hydra)
         except ValueError as error:
             # Hydra's own words say neither which group nor which value.
             raise UserError(f"{_no_name(overrides) or error}") from error

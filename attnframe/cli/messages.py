@@ -110,12 +110,14 @@ def _chosen_config(overrides: list[str], primary: str) -> DictConfig:
     """The config with only the groups that the command line chooses: the legal names beside a misspelt one."""
     groups = {*composition.group_names()}
     chosen = []
+    with_hydra = any(item.startswith("hydra.") for item in overrides)
     for item in overrides:
         with contextlib.suppress(HydraException):
             override = OverridesParser.create().parse_override(item)
-            if override.key_or_group in groups and not override.is_sweep_override():
+            is_group = override.key_or_group in groups or override.key_or_group.startswith("hydra/")
+            if is_group and not override.is_sweep_override():
                 chosen.append(item)
-    return composition.compose_config(chosen, primary)
+    return composition.compose_config(chosen, primary, with_hydra=with_hydra)
 
 
 def _type_problem(full_key: str, overrides: list[str], primary: str) -> str | None:

@@ -40,8 +40,7 @@ def print_plan(folder: SweepFolder, plan: Sequence[Planned], config: DictConfig)
     told = ", ".join(f"{count} {action}" for action, count in counts.items())
     write(f"sweep folder: {os.path.relpath(folder.path)}\n{len(plan)} jobs: {told}\n")
     if any(planned.is_to_run for planned in plan):
-        launcher = str(config.hydra.runtime.choices["hydra/launcher"])
-        write(f"they run {_PLACES.get(launcher, f'by hydra/launcher={launcher}')}\n")
+        write(f"they run {place_of(config)}\n")
     shown = [planned for planned in plan if planned.reason] if len(plan) > _MOST_ROWS and _at_a_terminal() else plan
     if shown:
         print_table(
@@ -60,10 +59,18 @@ def print_estimate(find: Callable[[], Estimate]) -> None:
         write(f"about {_duration(found.seconds)} of work at this machine's speed{tried}\n")
 
 
-def watching(jobs: Sequence[Job]) -> AbstractContextManager[object]:
-    """A table of the jobs while the body runs; in a pipe a line for each that has ended."""
+def place_of(config: DictConfig) -> str:
+    """Where the jobs of a sweep run, in words."""
+    launcher = str(config.hydra.runtime.choices["hydra/launcher"])
+    return _PLACES.get(launcher, f"by hydra/launcher={launcher}")
+
+
+def watching(jobs: Sequence[Job], *, lines: bool = True) -> AbstractContextManager[object]:
+    """A table of the jobs while the body runs; in a pipe, with `lines`, one for each that has ended."""
     there = [job for job in jobs if job.folder is not None]
-    return _live_table(there) if sys.stderr.isatty() else _lines(there)
+    if sys.stderr.isatty():
+        return _live_table(there)
+    return _lines(there) if lines else contextlib.nullcontext()
 
 
 def print_ended(folder: SweepFolder, ended: Sequence[Ended]) -> None:

@@ -28,6 +28,7 @@ attnframe train resume=DIR           go on with a run that was stopped, in its f
   attnframe train -m attention=self,multi_head,low_rank_v seed=1,2,3 sweep=first
                                                               and the same again does what is left of it
   attnframe train -m attention=multi_head,uniform match=params    as many parameters each, by turning model.d_ff
+  attnframe train -m hparams_search=optuna_default            a search for the best settings (docs/search.md)
   attnframe train resume=outputs/grammar-multi_head/TIME trainer.max_steps=5000    to a later end than before
   attnframe train --cfg job --resolve                         print the config and stop
 
@@ -52,6 +53,7 @@ def main(arguments: list[str]) -> int:
             plain, _ = TrainJob().settings(composition.compose_config(overrides))
             if processes.is_another(plain["trainer"]):
                 return processes.take_part()
+            _say_that_nothing_is_searched(overrides)
             _refuse_used_folder(overrides)
         return _launch(arguments)
     except (HydraException, OmegaConfBaseException) as error:
@@ -86,7 +88,7 @@ def _launch(arguments: list[str]) -> int:
     finally:
         sys.argv = whole
     if job.sweep_name is not None:
-        return 0 if all(outcome.marker == "DONE" for outcome in job.ended) else 1
+        return 0 if all(outcome.marker == "DONE" for outcome in job.ended) and not job.search_failed else 1
     return _report(job.failures)
 
 
@@ -113,6 +115,13 @@ def _refuse_sweep_name(arguments: list[str]) -> None:
     for item in arguments:
         if item.startswith("sweep="):
             raise UserError(f"{item}: this names the folder of a sweep, and without -m there is one run: add -m")
+
+
+def _say_that_nothing_is_searched(arguments: list[str]) -> None:
+    # Said and not refused, for a recipe may set more than the search.
+    for item in arguments:
+        if item.startswith("hparams_search="):
+            print(f"attnframe train: {item}: without -m there is one run, and nothing is searched", file=sys.stderr)
 
 
 def _refuse_used_folder(arguments: list[str]) -> None:

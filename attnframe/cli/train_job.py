@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attnframe import discovery
-from attnframe.cli import processes, resume, settings, sweep_display
+from attnframe.cli import processes, resume, search_display, settings, sweep_display
 from attnframe.cli.run_results import print_results
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
@@ -31,6 +32,12 @@ from attnframe.sweeps.sweep_folder import SweepFolder
 from attnframe.sweeps.worker import do_job, is_prepared
 from attnframe.training.optimization import check_schedule
 
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from attnframe.sweeps.search.loop import Plan
+    from attnframe.sweeps.search.study import SearchStudy
+
 _log = logging.getLogger(__name__)
 
 
@@ -39,13 +46,15 @@ class TrainJob:
 
     It travels to the workers of a launcher, which may stand in another folder with another environment: it brings the
     working directory and the plugin folders along. `failures` is what runs in this process have raised; `sweep_name`
-    and `ended` are those of a sweep that this process has planned.
+    and `ended` are those of a sweep that this process has planned; `search_failed` says that a search found nothing or
+    was given up.
     """
 
     def __init__(self) -> None:
         self.failures: list[Exception] = []
         self.sweep_name: str | None = None
         self.ended: Sequence[Ended] = ()
+        self.search_failed = False
         self._home = (os.getpid(), Path.cwd(), os.environ.get(discovery.FOLDERS_VARIABLE))
 
     def __call__(self, config: DictConfig) -> float | None:
@@ -92,6 +101,26 @@ class TrainJob:
         """Print the table of a sweep, and keep how its jobs stand."""
         self.ended = ended
         sweep_display.print_ended(folder, ended)
+
+    def show_search(self, folder: SweepFolder, study: SearchStudy, plan: Plan, config: DictConfig) -> None:
+        """Print what a search will do."""
+        self.sweep_name = folder.path.name
+        search_display.print_search(folder, study, plan, sweep_display.place_of(config))
+
+    def watching_trials(self, jobs: Sequence[Job]) -> AbstractContextManager[object]:
+        """Show how far the trials under way are; that one has ended is said by `show_trial`."""
+        return sweep_display.watching(jobs, lines=False)
+
+    def show_trial(self, study: SearchStudy, trial: FrozenTrial) -> None:
+        """Print how a trial has ended."""
+        search_display.print_trial(study, trial)
+
+    def show_found(self, folder: SweepFolder, study: SearchStudy, lines: Sequence[str], problem: str) -> None:
+        """Print what a search has found; one that found nothing, or ended early, has failed."""
+        search_display.print_found(folder, study, lines)
+        self.search_failed = bool(problem) or not lines
+        if problem:
+            print(f"attnframe train: the search has ended: {problem}", file=sys.stderr)
 
     def _run(self, config: DictConfig, folder: Path) -> float:
         plain, attention = self.settings(config)

@@ -9,6 +9,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
 from attnframe.sweeps.grid_sweeper import GridSweeper
+from attnframe.sweeps.search.schema import SearchSchema
+from attnframe.sweeps.search.sweeper import SearchSweeper
 
 _PACKAGE = "hydra_plugins.attnframe"
 
@@ -28,8 +30,9 @@ class GridSchema:
 
 
 def register_sweepers() -> None:
-    """Let `hydra/sweeper=attnframe_grid` be chosen."""
+    """Let `hydra/sweeper=attnframe_grid` and `hydra/sweeper=attnframe_optuna` be chosen."""
     _register(GridSweeper, "attnframe_grid", GridSchema)
+    _register(SearchSweeper, "attnframe_optuna", SearchSchema)
 
 
 def _register(sweeper: type[Sweeper], name: str, schema: type) -> None:

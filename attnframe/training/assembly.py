@@ -25,6 +25,7 @@ from attnframe.training.parallelism import is_sharded
 from attnframe.training.pattern_snapshots import PatternSnapshots
 from attnframe.training.place import Place
 from attnframe.training.progress import ProgressLine, working
+from attnframe.training.pruning import Pruning, SearchTrial
 from attnframe.training.task import TranslationTask
 from attnframe.training.trainer import make_trainer
 from attnframe.training.world import ALONE, World
@@ -33,7 +34,8 @@ from attnframe.training.world import ALONE, World
 class Assembly:
     """Data, model, callbacks and trainer of a run; nothing is written yet. `shown` says whether progress is.
 
-    Each process of `world` makes its own; only those of the first one write.
+    Each process of `world` makes its own; only those of the first one write. `trial` is the run's part in a search, if
+    it has one.
 
     Raises `UserError` for settings of which no run can be made here.
     """
@@ -44,8 +46,10 @@ class Assembly:
         folder: RunFolder,
         attention: AttentionFactory,
         world: World = ALONE,
+        trial: SearchTrial | None = None,
     ) -> None:
         self.settings, self.folder, self.attention, self.world = settings, folder, attention, world
+        self.trial = trial
         self.shown: bool = settings["trainer"]["enable_progress_bar"] and world.is_first
         L.seed_everything(settings["seed"], workers=True, verbose=False)
         with working("reading data", shown=self.shown):
@@ -98,6 +102,7 @@ class Assembly:
             # After the patterns, for what they take at a validation is no training time.
             self.metrics,
             self.interruption,
+            *([] if self.trial is None else [Pruning(self.trial.advice, self.place, self.checkpoints, self.world)]),
             *make_early_stopping(callbacks["early_stopping"]),
             *([ProgressLine()] if self.shown else []),
             self.checkpoints,
@@ -105,7 +110,8 @@ class Assembly:
 
     def manifest(self) -> dict[str, Any]:
         """Everything needed to know what runs."""
-        return make_manifest(self.settings, self.data, self.model, self.trainer, self.backends)
+        search = None if self.trial is None else self.trial.description
+        return make_manifest(self.settings, self.data, self.model, self.trainer, self.backends, search)
 
 
 def _seed_of(seed: int, rank: int) -> int:

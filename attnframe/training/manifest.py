@@ -53,8 +53,9 @@ def make_manifest(
     model: Seq2Seq,
     trainer: L.Trainer,
     backends: Mapping[str, Any],
+    search: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Everything needed to know what ran, as plain JSON data."""
+    """Everything needed to know what ran, as plain JSON data. `search` is there where the run is a trial of one."""
     wandb_ids = [logger.experiment.id for logger in trainer.loggers if isinstance(logger, WandbLogger)]
     return {
         "name": settings["name"],
@@ -79,6 +80,7 @@ def make_manifest(
         "backends": dict(backends),
         "plugins": discovery.loaded_plugins(),
         "wandb_id": wandb_ids[0] if wandb_ids else None,
+        **({} if search is None else {"search": dict(search)}),
     }
 
 

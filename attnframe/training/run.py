@@ -26,6 +26,7 @@ from attnframe.training.loggers import LoggedRun, finish_wandb, make_loggers
 from attnframe.training.manifest import resumed_manifest
 from attnframe.training.meeting import arrival, given_place, meeting_point
 from attnframe.training.processes import Team, leading
+from attnframe.training.pruning import Pruned, SearchTrial
 from attnframe.training.stages import fit, train_and_score
 from attnframe.training.stopped_run import read_stopped_run
 from attnframe.training.world import World
@@ -68,12 +69,14 @@ def resume(
         return _go_on(settings, folder, attention, limits, going_on)
 
 
-def complete(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) -> dict[str, Any]:
+def complete(
+    settings: Mapping[str, Any], path: Path, attention: AttentionFactory, *, trial: SearchTrial | None = None
+) -> dict[str, Any]:
     """Bring the run in `path` to its end from wherever it stands, and return its results.
 
     A folder without a run begins one, as `settings` say. One that was stopped, killed or has failed goes on from its
     last checkpoint, with its own settings; one that is done is left alone. While another process runs in the folder,
-    this one waits. Raises as `run` does.
+    this one waits. `trial` is its part in a search; one that ends it raises `Pruned`. Else raises as `run` does.
     """
     folder = RunFolder(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -82,10 +85,10 @@ def complete(settings: Mapping[str, Any], path: Path, attention: AttentionFactor
             return folder.read_results()
         if folder.has_begun:
             own = read_manifest(folder)["settings"]
-            return _go_on(own, folder, attention, {}, lambda step: _log.info("going on after step %d", step))
+            return _go_on(own, folder, attention, {}, lambda step: _log.info("going on after step %d", step), trial)
         folder.reopen()
         folder.checkpoints.mkdir(exist_ok=True)
-        return _begin(settings, folder, attention)
+        return _begin(settings, folder, attention, trial)
 
 
 def take_part() -> None:
@@ -99,24 +102,27 @@ def take_part() -> None:
     store, world = meeting_point(), World(rank, size)
     job = json.loads(store.get("job"))
     settings, checkpoint = job["settings"], job["checkpoint"]
-    parts = Assembly(settings, RunFolder(Path(job["folder"])), attention_factory(settings), world)
+    trial = SearchTrial.of_another() if job["is_trial"] else None
+    parts = Assembly(settings, RunFolder(Path(job["folder"])), attention_factory(settings), world, trial)
     store.set(arrival(rank), "")
     world.connect(PrefixStore("groups", store), parts.trainer.strategy.root_device)
     try:
         fit(parts, checkpoint=checkpoint and Path(checkpoint))
-    except (Interrupted, SystemExit) as error:
-        if not isinstance(cause_of(error), Interrupted):
+    except (Interrupted, Pruned, SystemExit) as error:
+        if not isinstance(cause_of(error), Interrupted | Pruned):
             raise
     finally:
         world.disconnect()
 
 
-def _begin(settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory) -> dict[str, Any]:
+def _begin(
+    settings: Mapping[str, Any], folder: RunFolder, attention: AttentionFactory, trial: SearchTrial | None = None
+) -> dict[str, Any]:
     with _closing(folder), leading(settings["trainer"]) as team:
         _quieten()
-        _tell(team, settings, folder, checkpoint=None)
+        _tell(team, settings, folder, checkpoint=None, trial=trial)
         loggers = make_loggers(settings["logger"], LoggedRun(folder, settings["name"], settings))
-        parts = Assembly(settings, folder, attention, team.world)
+        parts = Assembly(settings, folder, attention, team.world, trial)
         parts.trainer.loggers = loggers
         folder.write_manifest(parts.manifest())
         return train_and_score(parts, team, checkpoint=None)
@@ -128,24 +134,32 @@ def _go_on(
     attention: AttentionFactory,
     limits: Mapping[str, Any],
     going_on: Callable[[int], None],
+    trial: SearchTrial | None = None,
 ) -> dict[str, Any]:
     with leading(settings["trainer"]) as team:
         _quieten()
         try:
-            parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits, team.world)
+            parts, manifest, checkpoint = _pick_up(settings, folder, attention, limits, team.world, trial)
         except MisconfigurationException as error:
             raise UserError(str(error)) from error
         going_on(manifest["resumed"][-1]["step"])
         folder.reopen()
         with _closing(folder):
             folder.write_manifest(manifest)
-            _tell(team, settings, folder, checkpoint)
+            _tell(team, settings, folder, checkpoint, trial)
             return train_and_score(parts, team, checkpoint=checkpoint)
 
 
-def _tell(team: Team, settings: Mapping[str, Any], folder: RunFolder, checkpoint: Path | None) -> None:
+def _tell(
+    team: Team,
+    settings: Mapping[str, Any],
+    folder: RunFolder,
+    checkpoint: Path | None,
+    trial: SearchTrial | None,
+) -> None:
     whereabouts = {"folder": folder.path.absolute(), "checkpoint": checkpoint and checkpoint.absolute()}
-    team.tell({"settings": settings, **{key: path and str(path) for key, path in whereabouts.items()}})
+    places = {key: path and str(path) for key, path in whereabouts.items()}
+    team.tell({"settings": settings, "is_trial": trial is not None, **places})
 
 
 def _pick_up(
@@ -154,11 +168,12 @@ def _pick_up(
     attention: AttentionFactory,
     limits: Mapping[str, Any],
     world: World,
+    trial: SearchTrial | None,
 ) -> tuple[Assembly, dict[str, Any], Path | None]:
     """The parts of a run that goes on, its new manifest, and its checkpoint if it has one; nothing is written."""
     stopped = read_stopped_run(folder, limits)
     stopped.check_limits(settings["trainer"])
-    parts = Assembly(settings, folder, attention, world)
+    parts = Assembly(settings, folder, attention, world, trial)
     stopped.check_corpus(parts.data.corpus)
     stopped.check_weights(parts.model)
     first = stopped.manifest
@@ -182,6 +197,10 @@ def _closing(folder: RunFolder) -> Iterator[None]:
             finish_wandb(exit_code=130)
             folder.close("INTERRUPTED")
             raise (stop if isinstance(stop, Interrupted) else Interrupted()) from None
+        if isinstance(error, Pruned):
+            finish_wandb(exit_code=0)
+            folder.close("INTERRUPTED", f"{error}\n")
+            raise
         finish_wandb(exit_code=1)
         if isinstance(error, UserError | MisconfigurationException):
             folder.close("FAILED", f"{error}\n")

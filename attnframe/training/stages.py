@@ -16,6 +16,7 @@ from attnframe.training.parallelism import in_one_process
 from attnframe.training.place import same_random_numbers
 from attnframe.training.processes import Team
 from attnframe.training.progress import working
+from attnframe.training.pruning import Pruned
 from attnframe.training.scoring import described, write_test_scores
 from attnframe.training.trainer import make_trainer, restore_callbacks
 
@@ -53,8 +54,8 @@ def train_and_score(parts: Assembly, team: Team, *, checkpoint: Path | None) -> 
         team.part()
         with working(f"testing the state of step {checkpoints.best_step}", shown=parts.shown):
             results = _score_best(parts)
-    except (Interrupted, SystemExit) as error:
-        if isinstance(cause_of(error), Interrupted):
+    except (Interrupted, Pruned, SystemExit) as error:
+        if isinstance(cause_of(error), Interrupted | Pruned):
             leave_report_of_stopped_run(parts.folder)
         raise
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -78,11 +79,12 @@ def sweep(folder: Path, *arguments: str, seconds: float = 400, **variables: str)
 
 def kill_group(process: subprocess.Popen[str]) -> None:
     """SIGKILL for a process and everything it has started in its group."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     process.wait(timeout=30)
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
 
 
 def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 200) -> Any:
