@@ -10,6 +10,9 @@ from pathlib import Path
 
 # As the console scripts do, and before torch is imported: docs/decisions/006-threads-that-wait.md.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker for each core: threads would only take them from one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
