@@ -133,6 +133,7 @@ class TrainJob:
             processes.check_job(plain["trainer"])
             _share_gpus(plain["trainer"])
             if is_prepared(folder):
+                _group_by_sweep(plain["logger"], folder.parent.name)
                 return float(do_job(plain, folder, attention)["val/loss"] or "nan")
         print(f"run folder: {os.path.relpath(folder)}", flush=True)
         if match is not None:
@@ -156,6 +157,12 @@ class TrainJob:
             os.environ[discovery.FOLDERS_VARIABLE] = plugins
         # Hydra's launchers do not set this in a worker, and a failed run would tell of Hydra.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+
+def _group_by_sweep(logger: dict[str, Any], sweep: str) -> None:
+    """Show the runs of a sweep at W&B as one group, unless they are given another."""
+    if (wandb := logger.get("wandb")) is not None and wandb["group"] is None:
+        wandb["group"] = sweep
 
 
 def _share_gpus(trainer: dict[str, Any]) -> None:

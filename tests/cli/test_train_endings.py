@@ -109,6 +109,7 @@ def _assert_all_done(cwd: Path, variants: list[str]) -> None:
         logged = read_wandb_run(wandb_file)
         assert logged.exit_code == 0
         assert sum("test/loss" in row for row in logged.rows) == 1
+        assert logged.config["logger"]["wandb"]["group"] == run.parent.name
         found.append(logged.config["attention"]["name"])
         ids.add(logged.run_id)
         assert (run / "train.log").exists()
