@@ -171,6 +171,7 @@ def test_heads_whose_values_are_no_map_have_no_rank(run: Path) -> None:
     assert ("cross", 1, 0) in ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["lost", "garbage", "cut"])
 def test_a_run_goes_on_with_a_file_that_is_lost_or_damaged(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "run"

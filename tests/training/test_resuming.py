@@ -213,12 +213,12 @@ def test_two_runs_that_are_not_stopped_are_the_same(whole: Callable[[str], Path]
         slow("epochs", 3, 3),
         slow("limited", 3, 3),  # the last batch of an epoch that has more, which is not validated
         slow("early-later", 11, 11),  # between the validation that would end it and the step that may
-        ("epochs", 4, 4),  # the last batch of an epoch, which is validated
+        slow("epochs", 4, 4),  # the last batch of an epoch, which is validated
         slow("accumulating", 1, 1),  # in the middle of a step, which is then finished
         slow("accumulating", 2, 1),
         ("accumulating", 5, 3),  # validated in the middle of a step
         slow("early", 4, 4),
-        ("early", 9, 9),  # the validation that ends it
+        slow("early", 9, 9),  # the validation that ends it
         slow("early-epochs", 8, 8),  # the last batch of an epoch, whose validation changes the patience
     ],
 )

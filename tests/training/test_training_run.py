@@ -233,6 +233,7 @@ def test_snapshots_are_limited_but_the_last_state_is_drawn(path: Path) -> None:
     assert [arrays[f"cross/layer_{layer}"].shape[0] for layer in range(2)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_drawing_and_validating_is_no_training_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take = PatternSnapshots.take
 
@@ -252,7 +253,10 @@ def test_drawing_and_validating_is_no_training_time(path: Path, monkeypatch: pyt
     assert tokens == pytest.approx(3 * sum(lengths), rel=1e-6)
 
 
-@pytest.mark.parametrize("monitor", ["val/loss", "val/exact_match", "val/aer_mean_heads"])
+@pytest.mark.parametrize(
+    "monitor",
+    ["val/loss", *(pytest.param(name, marks=pytest.mark.slow) for name in ("val/exact_match", "val/aer_mean_heads"))],
+)
 def test_early_stopping_stops(path: Path, monitor: str) -> None:
     results = tiny_run(
         path,
