@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnframe.errors import UserError
 from attnframe.sweeps.jobs import Job, Planned
 
 # Each takes some seconds; further kinds are taken to cost as much as these on average.
@@ -50,8 +49,8 @@ def estimate(plan: Sequence[Planned]) -> Estimate:
                 # One at a time: a large corpus is held in memory.
                 data = {key: TranslationData(settings["data"], seed=settings["seed"])}
             found = estimate_seconds(settings, attention, data[key])
-        except UserError:
-            # The job itself will say so.
+        except Exception:
+            # Whatever it is, the job itself will say so, and the other jobs are to run.
             continue
         if found is None:
             return Estimate(None, len(seconds), len(kinds))
