@@ -82,6 +82,19 @@ def test_other_data_and_other_sources_make_other_groups(tmp_path: Path) -> None:
     assert len({group.name for group in groups}) == 4
 
 
+def test_source_files_are_in_a_name_only_where_nothing_else_tells_groups_apart(tmp_path: Path) -> None:
+    for name, variant, digest in (("a", "multi_head", "1"), ("b", "my_idea", "2"), ("c", "my_idea", "3")):
+        folder = make_run(tmp_path / name, variant=variant)
+        job = {"sources": {f"{variant}.py": digest * 64}}
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    plain, *edited = names(tmp_path)
+    assert plain == "multi_head"
+    assert all(name.startswith("my_idea source files ") for name in edited)
+    assert len(set(edited)) == 2
+    assert find_group(grouped(tmp_path), edited[1]).first.path.name == "c"
+    assert "source files" in differing_settings(grouped(tmp_path))
+
+
 def test_a_width_that_was_matched_is_no_difference_of_its_own(tmp_path: Path) -> None:
     for variant, width in (("multi_head", 64), ("uniform", 91)):
         matched = {"by": "params", "d_ff_before": 64, "d_ff": width}
