@@ -20,7 +20,7 @@ _LEFT_OUT_OF_TRAINER = ("enable_progress_bar", "log_every_n_steps", "profiler", 
 _CHOICES = ("data", "attention", "backend", "optimizer", "scheduler", "decoding")
 _SITES = ("encoder_self", "decoder_self", "cross")
 _UNUSUAL = object()
-_DATA, _SOURCES = "data hash", "source files"
+_DATA, _SOURCES = "data hash", "code"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def find_group(groups: Sequence[Group], name: str | None) -> Group:
 
 def written(key: str, value: Any) -> str:
     """A setting as one writes it on the command line, or in words where it is no setting."""
-    return f"{key} {value}" if " " in key else f"{key}={override_value(value)}"
+    return f"{key} {value}" if key in (_DATA, _SOURCES) else f"{key}={override_value(value)}"
 
 
 def _group(name: str, runs: Sequence[RunRecord], settings: Mapping[str, Any]) -> Group:

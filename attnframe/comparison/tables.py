@@ -169,8 +169,18 @@ def settings_table(groups: Sequence[Group]) -> PageTable:
         key: [override_value(group.settings[key]) if key in group.settings else None for group in groups]
         for key in differing_settings(groups)
     }
+    widths = [_matched_width(group) for group in groups]
+    if any(widths):
+        cells["d_ff as matched"] = widths
     caption = "Every other setting is the same, but for seed, name, logger, and what is printed and recorded."
     return _upright("What differs", "setting", cells, groups, caption)
+
+
+def _matched_width(group: Group) -> str | None:
+    matched = group.first.settings.get("matched")
+    if not isinstance(matched, Mapping):
+        return None
+    return f"{matched['d_ff_before']} -> {matched['d_ff']} by {matched['by']}"
 
 
 def left_out_table(groups: Sequence[Group], ungrouped: Sequence[RunRecord]) -> PageTable | None:
