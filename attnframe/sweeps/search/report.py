@@ -70,7 +70,7 @@ def _body(study: SearchStudy, title: str, lines: Sequence[str]) -> Iterator[str]
     for index, objective in enumerate(objectives):
         yield _importance(study, index, f"for {objective.key}" if len(objectives) > 1 else "of each parameter")
     yield "<h2>scores over values</h2>"
-    yield "<p>Stronger colours are later trials; crosses are pruned trials at their last score, triangles failed ones.</p>"
+    yield "<p>Stronger colours are later; crosses are pruned trials at their last score, triangles failed ones.</p>"
     for index, objective in enumerate(objectives):
         for parameter in study.space.parameters:
             picture = pictures.draw_slice(trials, parameter, objective, index)
