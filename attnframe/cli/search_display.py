@@ -28,7 +28,7 @@ def print_search(folder: SweepFolder, study: SearchStudy, plan: Plan, place: str
     lines = [
         f"sweep folder: {os.path.relpath(folder.path)}",
         f"study: {study.study.study_name}, {objectives}, by {study.sampler_name}",
-        f"{plan.n_trials} trials: {study.ended} have ended, {left} to come, {plan.n_jobs} at a time {place}",
+        f"{plan.n_trials} trials: {study.ended} have ended, {left} to come, {plan.n_jobs} at a time, {place}",
         _pruning(study, plan),
     ]
     write("\n".join(lines) + "\n")

@@ -74,7 +74,7 @@ def watching(jobs: Sequence[Job], *, lines: bool = True) -> AbstractContextManag
 
 
 def print_ended(folder: SweepFolder, ended: Sequence[Ended]) -> None:
-    """A row for each job with its scores; on standard error what went wrong and where its log is."""
+    """A row for each job with its scores; on standard error what went wrong and where more is said."""
     measures = [name for name in _MEASURES if any(name in (outcome.results or {}) for outcome in ended)]
     if measures:
         print_table(
@@ -91,9 +91,17 @@ def print_ended(folder: SweepFolder, ended: Sequence[Ended]) -> None:
         write(f"results: {os.path.relpath(folder.results_file)}\n")
     for outcome in ended:
         if outcome.results is None:
-            log = outcome.job.folder / "train.log" if outcome.job.folder else None
-            where = f"; its log is {os.path.relpath(log)}" if log and log.exists() else ""
-            print(f"attnframe train: {outcome.job.name}: {outcome.reason}{where}", file=sys.stderr)
+            print(f"attnframe train: {outcome.job.name}: {outcome.reason}{_where_to_read(outcome)}", file=sys.stderr)
+
+
+def _where_to_read(outcome: Ended) -> str:
+    """Where more stands about a job that is not done."""
+    folder = outcome.job.folder
+    if folder is not None and outcome.marker == "FAILED" and (folder / "error.txt").exists():
+        return f"; see {os.path.relpath(folder / 'error.txt')}"
+    if folder is not None and (folder / "train.log").exists():
+        return f"; its log is {os.path.relpath(folder / 'train.log')}"
+    return ""
 
 
 @contextlib.contextmanager

@@ -130,6 +130,10 @@ def _unfinished(groups: Sequence[Group]) -> list[str]:
         count = sum(bool(run.unfinished) for run, _ in group.left_out)
         if count:
             of = len(group.runs) + len(group.left_out)
+            if not group.runs:
+                which = "its only run did not finish" if of == 1 else f"none of its {of} runs finished"
+                told.append(f"{group.name}: {which}, so it is in no table of scores.")
+                continue
             told.append(
                 f"{group.name}: {count} of {_runs(of)} did not finish and {'is' if count == 1 else 'are'} not counted; "
                 f"if they failed because they were bad, the mean is too good."

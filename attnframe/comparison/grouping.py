@@ -20,7 +20,7 @@ _LEFT_OUT_OF_TRAINER = ("enable_progress_bar", "log_every_n_steps", "profiler", 
 _CHOICES = ("data", "attention", "backend", "optimizer", "scheduler", "decoding")
 _SITES = ("encoder_self", "decoder_self", "cross")
 _UNUSUAL = object()
-_DATA, _SOURCES = "data hash", "source files"
+_DATA, _SOURCES = "data hash", "code"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def find_group(groups: Sequence[Group], name: str | None) -> Group:
 
 def written(key: str, value: Any) -> str:
     """A setting as one writes it on the command line, or in words where it is no setting."""
-    return f"{key} {value}" if " " in key else f"{key}={override_value(value)}"
+    return f"{key} {value}" if key in (_DATA, _SOURCES) else f"{key}={override_value(value)}"
 
 
 def _group(name: str, runs: Sequence[RunRecord], settings: Mapping[str, Any]) -> Group:
@@ -146,7 +146,20 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each group what it does not share with all others; what is null goes without saying."""
+    """For each group what it does not share with all others; its source files only where nothing else tells it."""
+    configs = [{key: value for key, value in flat.items() if key != _SOURCES} for flat in settings]
+    distinct = [config for place, config in enumerate(configs) if config not in configs[:place]]
+    by_config = _names_of_configs(distinct)
+    names = []
+    for flat, config in zip(settings, configs, strict=True):
+        name = by_config[distinct.index(config)]
+        is_ambiguous = configs.count(config) > 1 and flat[_SOURCES]
+        names.append(f"{name} {written(_SOURCES, flat[_SOURCES])}".strip() if is_ambiguous else name)
+    return [name if name not in names[:place] else f"{name} ({place + 1})" for place, name in enumerate(names)]
+
+
+def _names_of_configs(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each what it does not share with all others; what is null goes without saying."""
     differing = _differing(settings)
     names = []
     for flat in settings:
@@ -164,7 +177,6 @@ def _names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(set(names)) < len(names):
         # Told apart by what one of them has not.
         names = [" ".join(written(key, flat.get(key)) for key in differing if flat.get(key) != "") for flat in settings]
-    names = [name if name not in names[:place] else f"{name} ({place + 1})" for place, name in enumerate(names)]
     if all(name.startswith("attention=") and " " not in name for name in names):
         names = [name.removeprefix("attention=") for name in names]
     return names

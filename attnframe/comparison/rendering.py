@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -163,7 +164,9 @@ def _md(text: str) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX_SIGNS.get(sign, sign) for sign in text)
+    escaped = "".join(_TEX_SIGNS.get(sign, sign) for sign in text)
+    # Before a number a hyphen is a minus, which TeX sets otherwise.
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
 
 
 def _count(count: int, what: str) -> str:

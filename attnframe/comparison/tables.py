@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attnframe.comparison.cells import estimate_text, p_text, signed
 from attnframe.comparison.differences import GroupDifference
@@ -19,6 +19,7 @@ MEASURES = ("exact_match", "bleu", "chrf", "loss", "aer")
 
 _MEBIBYTE = 1024**2
 _MOST_COLUMNS = 6
+_STEPS_TO_95 = "steps to 0.95"
 # Column: key of results.json, and what to divide by.
 _COSTS = {
     "parameters": ("parameters", 1),
@@ -27,7 +28,7 @@ _COSTS = {
     "peak MiB": ("train/peak_memory_bytes", _MEBIBYTE),
     "seconds": ("train/seconds", 1),
     "steps": ("train/steps", 1),
-    "steps to 0.95": ("train/steps_to_95", 1),
+    _STEPS_TO_95: ("train/steps_to_95", 1),
 }
 
 _MEANING = (
@@ -37,9 +38,9 @@ _MEANING = (
 )
 _COST_MEANING = (
     "FLOPs of training for each target token, forward and backward, matrix products only; target tokens per second and "
-    "seconds of training without validations; peak memory of the process (CPU) or allocated on the GPU; the step of "
-    "the first validation with an exact match of 0.95."
+    "seconds of training without validations; peak memory of the process (CPU) or allocated on the GPU."
 )
+_STEPS_MEANING = f" {_STEPS_TO_95}: the step of the first validation with an exact match of 0.95."
 _DIFFERENCE_MEANING = (
     "The first group minus the second on the same sentences, with its 95 % interval over seeds and sentences together; "
     "p after Holm's correction over all differences in this table. The intervals are each for itself, so that one may "
@@ -106,7 +107,8 @@ def cost_table(groups: Sequence[Group]) -> PageTable:
         for group in groups
         if group.runs
     ]
-    return _without_empty(PageTable("Cost", ["group", *_COSTS], rows, _COST_MEANING), 1)
+    table = _without_empty(PageTable("Cost", ["group", *_COSTS], rows, _COST_MEANING), 1)
+    return replace(table, caption=_COST_MEANING + _STEPS_MEANING) if _STEPS_TO_95 in table.columns else table
 
 
 def class_tables(groups: Sequence[Group], measures: Sequence[str], sets: Sequence[str]) -> list[PageTable]:
@@ -167,8 +169,18 @@ def settings_table(groups: Sequence[Group]) -> PageTable:
         key: [override_value(group.settings[key]) if key in group.settings else None for group in groups]
         for key in differing_settings(groups)
     }
+    widths = [_matched_width(group) for group in groups]
+    if any(widths):
+        cells["d_ff as matched"] = widths
     caption = "Every other setting is the same, but for seed, name, logger, and what is printed and recorded."
     return _upright("What differs", "setting", cells, groups, caption)
+
+
+def _matched_width(group: Group) -> str | None:
+    matched = group.first.settings.get("matched")
+    if not isinstance(matched, Mapping):
+        return None
+    return f"{matched['d_ff_before']} -> {matched['d_ff']} by {matched['by']}"
 
 
 def left_out_table(groups: Sequence[Group], ungrouped: Sequence[RunRecord]) -> PageTable | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
+from attnframe import discovery
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
 from attnframe.runs.folder import RunFolder
@@ -118,6 +120,9 @@ class SweepJobs:
             identity = self._identities.of(settings, attention)
         except UserError as error:
             return Job(name, tuple(overrides), {}, refused=str(error))
+        except Exception as error:
+            # A variant with a mistake in it must not cost the jobs of the others.
+            return Job(name, tuple(overrides), {}, refused=f"it cannot be built: {_with_place(error)}")
         return Job(name, tuple(overrides), settings, attention, identity, self.folder.folder_of(identity, name))
 
     def planned(self, job: Job) -> Planned:
@@ -132,7 +137,8 @@ class SweepJobs:
         if RunFolder(job.folder).has_begun:
             return Planned(job, "go on", "it was stopped" if marker else "it was cut off")
         for _, before in self.folder.others_with_config(job.identity):
-            return Planned(job, "changed", f"{', '.join(job.identity.changed_since(before))} changed since")
+            changed = [name.replace("attnframe_plugins.", "plugin ") for name in job.identity.changed_since(before)]
+            return Planned(job, "changed", f"{', '.join(changed)} changed since")
         return Planned(job, "new")
 
     def run(self, plan: Sequence[Planned]) -> list[Ended]:
@@ -203,6 +209,14 @@ def _has_begun(job: Job) -> bool:
 def _quoted(text: str) -> str:
     # For a path may hold what Hydra's grammar gives a meaning.
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _with_place(error: Exception) -> str:
+    """What went wrong, and the line of a plugin where it did, else the line that raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    plugins = [frame for frame in frames if frame.filename in discovery.loaded_plugins()]
+    place = (plugins or frames)[-1]
+    return f"{type(error).__name__}: {_one_line(error)} ({place.filename}, line {place.lineno})"
 
 
 def _one_line(error: BaseException) -> str:

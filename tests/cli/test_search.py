@@ -86,6 +86,20 @@ def test_every_recipe_composes(command: PreparedCommand, tmp_path: Path) -> None
         assert command("train", *kept, "--cfg", "job", cwd=tmp_path).status == 0
 
 
+@pytest.mark.slow
+def test_the_best_line_is_that_of_a_run_even_where_the_command_sets_a_recipe_up(
+    train: PreparedCommand,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    recipe = ("hparams_search=optuna_default", "hydra.sweeper.n_trials=1")
+    done = train("train", "-m", *recipe, *SMALL, cwd=tmp_path)
+    assert done.status == 0
+    (line,) = [line.removeprefix("best: ") for line in done.stdout.splitlines() if line.startswith("best: ")]
+    assert set(SMALL) <= set(shlex.split(line))
+    assert "hparams_search" not in line
+    assert "hydra" not in line
+
+
 def test_the_sweep_of_wandb_is_one_that_train_takes(command: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     sweep = yaml.safe_load((ROOT / "docs" / "wandb_sweep.yaml").read_text(encoding="utf-8"))
     assert sweep["command"][1:] == ["attnframe", "train", "${args_no_hyphens}"]

@@ -124,7 +124,7 @@ def test_a_failing_job_does_not_stop_the_sweep(train: PreparedCommand, tmp_path:
     finished = train("train", "-m", *SMALL, *chosen, cwd=tmp_path)
     assert finished.status == 1
     (sentence,) = finished.stderr.splitlines()
-    assert sentence.startswith("attnframe train: attention=breaks: RuntimeError: the idea was wrong; its log is ")
+    assert sentence.startswith("attnframe train: attention=breaks: RuntimeError: the idea was wrong; see ")
     found = {run.name.partition("_")[0]: run for run in run_folders(tmp_path)}
     assert {name: markers(run) for name, run in found.items()} == {
         "attention-breaks": ["FAILED"],
@@ -132,7 +132,7 @@ def test_a_failing_job_does_not_stop_the_sweep(train: PreparedCommand, tmp_path:
         "attention-uniform": ["DONE"],
     }
     failed = found["attention-breaks"]
-    assert str((failed / "train.log").relative_to(tmp_path)) in sentence
+    assert str((failed / "error.txt").relative_to(tmp_path)) in sentence
     assert (failed / "error.txt").read_text().startswith("Traceback")
 
 

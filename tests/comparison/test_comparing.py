@@ -160,6 +160,9 @@ def test_latex_is_balanced_and_escaped(comparison: Comparison) -> None:
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
     assert r"low\_rank\_v" in text
     assert r"$\pm$" in text
+    below = [one for one in comparison.differences if one.found.difference < -0.1]
+    assert text.count(" & $-$") >= len(below) > 0
+    assert " & -" not in text
     for table in text.split(r"\begin{tabular}")[1:]:
         rows = [line for line in table.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1

@@ -78,6 +78,9 @@ def test_unfinished_runs_of_a_group_are_flagged_and_listed(tmp_path: Path) -> No
     (tmp_path / "second_8").mkdir()
     (tmp_path / "second_8" / "manifest.json").touch()
     assert "uniform: 1 of 3 runs did not finish" in flagged(tmp_path)["unfinished"]
+    make_run(tmp_path / "third", variant="self", marker="FAILED")
+    sentences = compared(tmp_path).warnings
+    assert "self: its only run did not finish, so it is in no table of scores." in sentences
     table = compared(tmp_path).left_out
     assert table is not None
     told = {Path(str(row[0])).name: row[1:] for row in table.rows}

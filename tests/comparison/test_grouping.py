@@ -10,6 +10,7 @@ from synthetic_runs import make_run
 
 from attnframe.comparison.grouping import Group, differing_settings, find_group, group_runs
 from attnframe.comparison.run_records import read_runs
+from attnframe.comparison.tables import settings_table
 from attnframe.errors import UserError
 
 
@@ -78,8 +79,21 @@ def test_other_data_and_other_sources_make_other_groups(tmp_path: Path) -> None:
     groups = grouped(tmp_path)
     assert [len(group.runs) for group in groups] == [1, 1, 1, 2]
     assert [group.name for group in groups[:2]] == ["data hash dddddddd", "data hash eeeeeeee"]
-    assert all("source files " in group.name for group in groups[2:])
+    assert all("code " in group.name for group in groups[2:])
     assert len({group.name for group in groups}) == 4
+
+
+def test_code_is_in_a_name_only_where_nothing_else_tells_groups_apart(tmp_path: Path) -> None:
+    for name, variant, digest in (("a", "multi_head", "1"), ("b", "my_idea", "2"), ("c", "my_idea", "3")):
+        folder = make_run(tmp_path / name, variant=variant)
+        job = {"sources": {f"{variant}.py": digest * 64}}
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    plain, *edited = names(tmp_path)
+    assert plain == "multi_head"
+    assert all(name.startswith("my_idea code ") for name in edited)
+    assert len(set(edited)) == 2
+    assert find_group(grouped(tmp_path), edited[1]).first.path.name == "c"
+    assert "code" in differing_settings(grouped(tmp_path))
 
 
 def test_a_width_that_was_matched_is_no_difference_of_its_own(tmp_path: Path) -> None:
@@ -88,6 +102,11 @@ def test_a_width_that_was_matched_is_no_difference_of_its_own(tmp_path: Path) ->
         changes = {"match": "params", "model.d_ff": width, "matched": matched}
         make_run(tmp_path / variant, variant=variant, changes=changes)
     assert names(tmp_path) == ["multi_head", "uniform"]
+    rows = settings_table(grouped(tmp_path)).rows
+    assert rows == [
+        ["attention", "multi_head", "uniform"],
+        ["d_ff as matched", "64 -> 64 by params", "64 -> 91 by params"],
+    ]
 
 
 def test_of_two_runs_of_one_seed_the_last_that_is_done_counts(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_sweep_of_twelve_jobs_survives_being_killed_and_an_edit(tmp_path: Path
     assert (edited.returncode, edited.stderr) == (0, "")
     plan = [line.split("\t") for line in edited.stdout.splitlines() if "\tchanged\t" in line]
     assert [row[0] for row in plan] == [f"attention=my_idea seed={seed}" for seed in (1, 2, 3)]
-    assert all("attnframe_plugins.my_idea changed since" in row[2] for row in plan)
+    assert all(row[2] == "plugin my_idea changed since" for row in plan)
     last = done_folders(survivor)
     assert {name: last[name] for name in after} == after
     assert sorted(name.partition("_seed")[0] for name in last.keys() - after.keys()) == ["attention-my_idea"] * 3
@@ -102,7 +102,8 @@ def test_what_failed_is_tried_again_and_what_it_said_is_kept(tmp_path: Path) -> 
     first = sweep(tmp_path, *jobs)
     assert first.returncode == 1
     (sentence,) = first.stderr.splitlines()
-    assert sentence.startswith("attnframe train: attention=my_idea: RuntimeError: the disk is full; its log is ")
+    assert sentence.startswith("attnframe train: attention=my_idea: RuntimeError: the disk is full; see ")
+    assert "the disk is full" in (tmp_path / sentence.rpartition(" ")[2]).read_text(encoding="utf-8")
     assert table(first.stdout)["attention=self"]["ended"] == "DONE"
     assert table(first.stdout)["attention=my_idea"]["ended"] == "FAILED"
     done = done_folders(tmp_path)
@@ -116,6 +117,26 @@ def test_what_failed_is_tried_again_and_what_it_said_is_kept(tmp_path: Path) -> 
     (healed,) = [run for run in run_folders(tmp_path) if run.name not in done]
     assert "the disk is full" in (healed / "errors_before.txt").read_text(encoding="utf-8")
     assert not (healed / "error.txt").exists()
+
+
+@pytest.mark.slow
+def test_a_mistake_in_one_plugin_costs_no_other_job(tmp_path: Path) -> None:
+    no_parts = PLUGIN.replace('"my_idea"', '"cannot_be_built"').replace("self.num_heads = num_heads", "self.num_hea")
+    in_training = PLUGIN.replace('"my_idea"', '"cannot_be_trained"').replace(
+        "        q = split", "        assert not self.training, 'no training'\n        q = split"
+    )
+    for name, text in (("one", no_parts), ("two", in_training)):
+        put_plugin(tmp_path, text).rename(tmp_path / "plugins" / f"{name}.py")
+    finished = sweep(tmp_path, *SMALL, "attention=cannot_be_built,cannot_be_trained,self", "sweep=mistakes")
+    assert finished.returncode == 1
+    refused, failed = finished.stderr.splitlines()
+    assert refused.startswith("attnframe train: attention=cannot_be_built: it cannot be built: AttributeError: ")
+    assert refused.endswith("one.py, line 14)")
+    assert failed.startswith("attnframe train: attention=cannot_be_trained: AssertionError: no training; see ")
+    assert [row["ended"] for row in table(finished.stdout).values()] == ["no end", "FAILED", "DONE"]
+    alone = sweep(tmp_path, *SMALL, "attention=cannot_be_built", "seed=1,2")
+    assert alone.returncode == 2
+    assert alone.stderr.splitlines() == [refused.replace("attention=cannot_be_built: ", "")]
 
 
 @pytest.mark.slow

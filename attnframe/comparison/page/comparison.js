@@ -30,6 +30,7 @@ function writeComparisonTables(tables, groups) {
       const group = groups.get(name.textContent);
       if (group) name.replaceWith(group.label());
     }
+    for (const cell of figure.querySelectorAll("td")) cell.classList.toggle("estimate", cell.textContent.includes(" ± "));
     byId(index ? "tables" : "results").append(figure);
   });
   byId("results").hidden = !tables.length;

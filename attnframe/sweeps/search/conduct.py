@@ -33,6 +33,7 @@ from attnframe.sweeps.sweep_folder import SweepFolder
 _log = logging.getLogger(__name__)
 
 RECIPES = "hparams_search"
+_SWEEPER = "hydra/sweeper"
 
 # So many command lines are tried before the first trial.
 _MOST_PROBES = 60
@@ -115,12 +116,14 @@ def conduct(
     )
     plan = Plan(options["n_trials"], options["n_jobs"], options["max_failure_rate"], options["pruner"], address)
     task.show_search(jobs.folder, study, plan, config)
+    given = config.hydra.overrides.hydra
+    sweeper = [] if any(item.startswith(f"{_SWEEPER}=") for item in given) else [f"{_SWEEPER}=attnframe_optuna"]
     problem = ""
     try:
         problem = Search(study, trials, plan, lambda trial: task.show_trial(study, trial)).run()
     finally:
         # Whatever ended the search, what it has found so far is kept and said.
-        lines = [_line(study, trials, trial) for trial in study.best]
+        lines = [_line(study, trials, trial, sweeper) for trial in study.best]
         try:
             write_search_report(study, jobs.folder.path, lines)
         except (OSError, ValueError) as error:
@@ -157,12 +160,13 @@ def _try_out(context: HydraContext, config: DictConfig, space: SearchSpace, tria
     trials.prepare(composed[0])
 
 
-def _line(study: SearchStudy, trials: SweepTrials, trial: FrozenTrial) -> str:
+def _line(study: SearchStudy, trials: SweepTrials, trial: FrozenTrial, sweeper: Sequence[str]) -> str:
     """The best trial as overrides, without the recipe of the search where the run is the same without it."""
     overrides = study.space.overrides(trial.params)
     recipes = [item for item in overrides if item.startswith(f"{RECIPES}=")]
     try:
-        same = trials.prepare([item for item in overrides if item not in recipes])
+        # Without the recipe that brings the sweeper, `hydra.sweeper.*` would be unknown.
+        same = trials.prepare([*sweeper, *(item for item in overrides if item not in recipes)])
         without = recipes if same.identity == trials.prepare(overrides).identity else []
     except UserError:
         without = []

@@ -70,12 +70,12 @@ def scores(study: SearchStudy, trial: FrozenTrial) -> str:
 
 
 def failures(study: SearchStudy, folder: Path) -> list[str]:
-    """A sentence for each trial that has failed, with the log of its run in the sweep's `folder`."""
+    """A sentence for each trial that has failed, with the file that says more in the sweep's `folder`."""
     found = []
     for trial in study.trials:
         if trial.state == TrialState.FAIL and REPEATS not in trial.user_attrs:
-            log = folder / trial.user_attrs.get(FOLDER, "") / "train.log"
-            where = f"; its log is {os.path.relpath(log)}" if log.exists() else ""
+            error = folder / trial.user_attrs.get(FOLDER, "") / "error.txt"
+            where = f"; see {os.path.relpath(error)}" if error.exists() else ""
             found.append(f"trial {trial.number} {ending(trial)}{where}")
     return found
 

@@ -25,6 +25,13 @@ table { border-collapse: collapse; font-size: 13px; } div.wide { overflow-x: aut
 th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #e3e7ec; white-space: nowrap; }
 td.words { white-space: normal; min-width: 16rem; }
 figure { display: inline-block; margin: 0 1rem 1rem 0; } img { max-width: 100%; }
+@media (prefers-color-scheme: dark) {
+  :root { color-scheme: dark; }
+  body { color: #e2e5ea; background: #14171c; }
+  code { background: #252a33; }
+  th, td { border-color: #39404b; }
+  figure img { filter: invert(1) hue-rotate(180deg); mix-blend-mode: screen; }
+}
 """
 
 
@@ -63,7 +70,7 @@ def _body(study: SearchStudy, title: str, lines: Sequence[str]) -> Iterator[str]
     for index, objective in enumerate(objectives):
         yield _importance(study, index, f"for {objective.key}" if len(objectives) > 1 else "of each parameter")
     yield "<h2>scores over values</h2>"
-    yield "<p>Darker is later; crosses are pruned trials at their last score, triangles failed ones.</p>"
+    yield "<p>Stronger colours are later; crosses are pruned trials at their last score, triangles failed ones.</p>"
     for index, objective in enumerate(objectives):
         for parameter in study.space.parameters:
             picture = pictures.draw_slice(trials, parameter, objective, index)

@@ -14,6 +14,8 @@ from comparison_samples import GROUPS, TABLE, all_patterns, comparison, curve, d
 from html_document import HOSTILE
 from offline_browser import tab_to
 
+from attnframe.patterns.page import PageTable
+
 pytestmark = pytest.mark.slow
 ShowComparison = Callable[..., Any]
 
@@ -156,6 +158,17 @@ def test_a_short_name_is_not_broken_on_a_phone(show_comparison: ShowComparison) 
     page = show_comparison(comparison(), width=390)
     heights = [name.bounding_box()["height"] for name in page.locator("#results .group-name").all()]
     assert max(heights) < 30
+
+
+def test_a_long_name_in_a_wide_table_is_no_column_of_letters_on_a_phone(show_comparison: ShowComparison) -> None:
+    rows = [[GROUPS[0], *["23,433 ± 28,268"] * 6]]
+    wide = PageTable("Cost", ["group", *(f"measure {place}" for place in range(6))], rows)
+    page = show_comparison(comparison(tables=[TABLE, wide]), width=390)
+    name = page.locator("#tables td .group-name")
+    assert name.count() == 1
+    assert name.bounding_box()["height"] < 30
+    # Numbers stay on their line too: the table scrolls.
+    assert all(cell.bounding_box()["height"] < 40 for cell in page.locator("#tables td").all())
 
 
 @pytest.mark.parametrize("width", [390, 768, 1440])
