@@ -88,7 +88,7 @@ def _launch(arguments: list[str]) -> int:
     finally:
         sys.argv = whole
     if job.sweep_name is not None:
-        return 0 if all(outcome.marker == "DONE" for outcome in job.ended) and not job.search_failed else 1
+        return 0 if all(outcome.results is not None for outcome in job.ended) and not job.search_failed else 1
     return _report(job.failures)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -63,6 +64,11 @@ class TrainJob:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             return self._run(config, folder)
+        except KeyboardInterrupt as stop:
+            if self._home[0] == os.getpid():
+                raise
+            # In a worker: one run was stopped. A launcher would take it for the end of the whole sweep.
+            raise RuntimeError(str(stop) or "stopped") from None
         except Exception as error:
             self.failures.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -171,5 +177,10 @@ def _share_gpus(trainer: dict[str, Any]) -> None:
 
 def _note_failure(folder: Path) -> None:
     """Leave the traceback in the folder of a run that failed before it could do so itself."""
-    if folder.is_dir() and not RunFolder(folder).markers:
-        RunFolder(folder).close("FAILED", traceback.format_exc())
+    run = RunFolder(folder)
+    if not folder.is_dir() or run.markers or (run.has_begun and not is_prepared(folder)):
+        return
+    # While another process runs there, it is that one's folder.
+    with contextlib.suppress(UserError), run.held():
+        if not run.markers:
+            run.close("FAILED", traceback.format_exc())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
+import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -118,6 +121,10 @@ class SweepJobs:
             identity = self._identities.of(settings, attention)
         except UserError as error:
             return Job(name, tuple(overrides), {}, refused=str(error))
+        except (Exception, SystemExit) as error:
+            # A variant's own code has run, and one that is broken must not keep the others from running.
+            _log.warning("%s cannot be built", name, exc_info=error)
+            return Job(name, tuple(overrides), {}, refused=_one_line_with_place(error))
         return Job(name, tuple(overrides), settings, attention, identity, self.folder.folder_of(identity, name))
 
     def planned(self, job: Job) -> Planned:
@@ -141,10 +148,9 @@ class SweepJobs:
         A job that was cut off, with its worker or the whole launcher, is handed over again `retries` times.
         """
         left = [planned.job for planned in plan if planned.is_to_run]
-        for job in left:
-            assert job.identity is not None
-            assert job.folder is not None
-            if JobRecord.read(job.folder) is None:
+        for job in (planned.job for planned in plan):
+            # Also where it is done: without what it is, its results could not be put on record.
+            if job.identity is not None and job.folder is not None and JobRecord.read(job.folder) is None:
                 JobRecord(job.identity, job.overrides).write(job.folder)
         problem: Exception | None = None
         for attempt in range(1 + self._retries):
@@ -152,12 +158,14 @@ class SweepJobs:
                 break
             if attempt:
                 _log.warning("%d jobs were cut off and are run again: %s", len(left), problem or "their workers ended")
+            before = {job.folder: _end_of(job) for job in left}
             problem = self._launch(left)
-            cut_off = [job for job in left if job.folder is not None and not marker_of(job.folder)]
+            # One that still bears the marker of an earlier time has not come as far as to take it back.
+            cut_off = [job for job in left if (end := _end_of(job)) is None or end == before[job.folder]]
             if problem is not None and len(cut_off) == len(left) and not any(map(_has_begun, left)):
                 raise UserError(f"hydra/launcher: no job could be started: {_one_line(problem)}") from problem
             left = cut_off
-        ended = [self._ended(planned.job, problem) for planned in plan]
+        ended = [self._ended(planned.job, problem, is_left=planned.job in left) for planned in plan]
         for outcome in ended:
             if outcome.results is not None and outcome.job.folder is not None:
                 # A worker that was killed between its last two writes has not done it.
@@ -186,14 +194,27 @@ class SweepJobs:
             "trainer.enable_progress_bar=false",
         ]
 
-    def _ended(self, job: Job, problem: Exception | None) -> Ended:
+    def _ended(self, job: Job, problem: Exception | None, *, is_left: bool) -> Ended:
         if job.folder is None:
             return Ended(job, "", reason=job.refused)
-        marker = marker_of(job.folder)
+        folder, marker = RunFolder(job.folder), marker_of(job.folder)
         if marker == "DONE":
-            return Ended(job, marker, RunFolder(job.folder).read_results())
-        reason = RunFolder(job.folder).last_error or ("it was cut off" if _has_begun(job) else "it never began")
-        return Ended(job, marker, reason=f"{reason}: {_one_line(problem)}" if problem and not marker else reason)
+            try:
+                return Ended(job, marker, folder.read_results())
+            except UserError as error:
+                return Ended(job, marker, reason=f"{error}; without its marker DONE the job is scored again")
+        stopped = "it was stopped" if marker == "INTERRUPTED" else "it was cut off"
+        reason = folder.last_error or (stopped if folder.has_begun else "it never began")
+        return Ended(job, marker, reason=f"{reason}: {_one_line(problem)}" if problem and is_left else reason)
+
+
+def _end_of(job: Job) -> tuple[str, int] | None:
+    """The marker of a job and when it was written, None where there is none."""
+    if job.folder is None or not (marker := marker_of(job.folder)):
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        return marker, (job.folder / marker).stat().st_mtime_ns
+    return None
 
 
 def _has_begun(job: Job) -> bool:
@@ -203,6 +224,13 @@ def _has_begun(job: Job) -> bool:
 def _quoted(text: str) -> str:
     # For a path may hold what Hydra's grammar gives a meaning.
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _one_line_with_place(error: BaseException) -> str:
+    # The last place of the code that was tried: what torch has called further down explains nothing.
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"{os.sep}torch{os.sep}" not in frame.filename] or frames
+    return f"{type(error).__name__}: {_one_line(error)} ({own[-1].filename}, line {own[-1].lineno})"
 
 
 def _one_line(error: BaseException) -> str:

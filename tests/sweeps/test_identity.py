@@ -122,6 +122,54 @@ class Nested(Attention):
     }
 
 
+def test_globals_that_cannot_be_looked_at_are_passed_over(settings: dict[str, Any], plugin_folder: Path) -> None:
+    (plugin_folder / "lazy.py").write_text(
+        PLUGIN.replace("my_idea", "lazy").replace("MyIdea", "Lazy")
+        + """
+
+class _Proxy:
+    def __getattr__(self, name):
+        raise ImportError(f"{name} needs a package that is not there")
+
+
+class _Module(type(nn)):
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+proxy, module = _Proxy(), _Module("absent")
+""",
+        encoding="utf-8",
+    )
+    discovery.load_plugins()
+    found = source_files(building.attention_factory({**settings, "attention": {"name": "lazy"}}))
+    assert set(found) == {"attnframe_plugins.lazy"}
+
+
+def test_a_module_that_only_numbers_are_taken_from_counts(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "numbered_ideas"
+    package.mkdir()
+    (package / "__init__.py").write_text("from numbered_ideas import other\n")
+    (package / "constants.py").write_text("from .deeper import OTHER as WIDTH\n")
+    (package / "deeper.py").write_text("OTHER = 5\n")
+    (package / "other.py").write_text("")
+    (package / "tools.py").write_text("def twice(x):\n    return 2 * x\n")
+    (package / "variant.py").write_text(
+        PLUGIN.replace("my_idea", "numbered").replace(
+            "from torch import nn",
+            "from torch import nn\n\nfrom .constants import WIDTH\nfrom numbered_ideas.tools import twice",
+        )
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import numbered_ideas.variant  # type: ignore[import-not-found]  # noqa: F401
+
+    found = source_files(building.attention_factory({**settings, "attention": {"name": "numbered"}}))
+    names = ("variant", "constants", "deeper", "tools")
+    assert set(found) == {f"numbered_ideas.{name}" for name in names}
+
+
 def test_a_package_of_variants_counts_with_the_modules_that_a_variant_uses(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
