@@ -123,7 +123,7 @@ class SweepJobs:
             return Job(name, tuple(overrides), {}, refused=str(error))
         except (Exception, SystemExit) as error:
             # A variant's own code has run, and one that is broken must not keep the others from running.
-            _log.warning("%s cannot be built", name, exc_info=error)
+            _log.info("%s cannot be built", name, exc_info=error)
             return Job(name, tuple(overrides), {}, refused=_one_line_with_place(error))
         return Job(name, tuple(overrides), settings, attention, identity, self.folder.folder_of(identity, name))
 
