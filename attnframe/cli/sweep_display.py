@@ -90,7 +90,7 @@ def print_ended(folder: SweepFolder, ended: Sequence[Ended]) -> None:
         )
         write(f"results: {os.path.relpath(folder.results_file)}\n")
     for outcome in ended:
-        if outcome.results is None:
+        if outcome.reason:
             log = outcome.job.folder / "train.log" if outcome.job.folder else None
             where = f"; its log is {os.path.relpath(log)}" if log and log.exists() else ""
             print(f"attnframe train: {outcome.job.name}: {outcome.reason}{where}", file=sys.stderr)

@@ -88,7 +88,7 @@ def _launch(arguments: list[str]) -> int:
     finally:
         sys.argv = whole
     if job.sweep_name is not None:
-        return 0 if all(outcome.results is not None for outcome in job.ended) and not job.search_failed else 1
+        return 1 if any(outcome.reason for outcome in job.ended) or job.search_failed else 0
     return _report(job.failures)
 
 

@@ -30,7 +30,7 @@ from attnframe.sweeps.devices import take_gpu
 from attnframe.sweeps.estimating import Estimate
 from attnframe.sweeps.jobs import Ended, Job, Planned
 from attnframe.sweeps.sweep_folder import SweepFolder
-from attnframe.sweeps.worker import do_job, is_prepared
+from attnframe.sweeps.worker import check_sources, do_job, is_prepared
 from attnframe.training.optimization import check_schedule
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class TrainJob:
         except Exception as error:
             self.failures.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                _note_failure(folder)
+                _note_failure(folder, error)
                 raise  # so that the sweeper knows
             return None
 
@@ -139,6 +139,8 @@ class TrainJob:
             processes.check_job(plain["trainer"])
             _share_gpus(plain["trainer"])
             if is_prepared(folder):
+                if self._home[0] != os.getpid():
+                    check_sources(folder, attention)
                 return float(do_job(plain, folder, attention)["val/loss"] or "nan")
         print(f"run folder: {os.path.relpath(folder)}", flush=True)
         if match is not None:
@@ -175,12 +177,15 @@ def _share_gpus(trainer: dict[str, Any]) -> None:
             _log.info("on GPU %d", number)
 
 
-def _note_failure(folder: Path) -> None:
-    """Leave the traceback in the folder of a run that failed before it could do so itself."""
+def _note_failure(folder: Path, error: Exception) -> None:
+    """Leave the reason in the folder of a run that failed before it could do so itself."""
     run = RunFolder(folder)
-    if not folder.is_dir() or run.markers or (run.has_begun and not is_prepared(folder)):
+    if not folder.is_dir() or (run.has_begun and not is_prepared(folder)):
         return
     # While another process runs there, it is that one's folder.
     with contextlib.suppress(UserError), run.held():
-        if not run.markers:
-            run.close("FAILED", traceback.format_exc())
+        said = run.last_error
+        if "DONE" in run.markers or (run.markers and said and said in " ".join(str(error).split())):
+            return
+        run.reopen()
+        run.close("FAILED", f"{error}\n" if isinstance(error, UserError) else traceback.format_exc())

@@ -9,7 +9,7 @@ import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -69,7 +69,8 @@ class Planned:
 class Ended:
     """How a job stands after the sweep: its marker, its flat results if it is DONE, else the reason.
 
-    The marker is "" for a job that was killed or never began, and for one that was refused.
+    The marker is "" for a job that was killed or never began, and for one that was refused. Where there is a reason
+    beside results, these could not be put on record.
     """
 
     job: Job
@@ -162,14 +163,21 @@ class SweepJobs:
             problem = self._launch(left)
             # One that still bears the marker of an earlier time has not come as far as to take it back.
             cut_off = [job for job in left if (end := _end_of(job)) is None or end == before[job.folder]]
-            if problem is not None and len(cut_off) == len(left) and not any(map(_has_begun, left)):
+            nothing_ran = not attempt and len(cut_off) == len(left) and not any(map(_has_begun, left))
+            if problem is not None and nothing_ran:
                 raise UserError(f"hydra/launcher: no job could be started: {_one_line(problem)}") from problem
             left = cut_off
         ended = [self._ended(planned.job, problem, is_left=planned.job in left) for planned in plan]
-        for outcome in ended:
+        for number, outcome in enumerate(ended):
             if outcome.results is not None and outcome.job.folder is not None:
                 # A worker that was killed between its last two writes has not done it.
-                self.folder.record(outcome.job.folder)
+                try:
+                    self.folder.record(outcome.job.folder)
+                except OSError as error:
+                    # The job's own folder has everything; the same sweep again puts it on record.
+                    reason = f"{self.folder.results_file} cannot be written: {error.strerror or error}"
+                    ended[number] = replace(outcome, reason=reason)
+                    break
         return ended
 
     def _launch(self, jobs: Sequence[Job]) -> Exception | None:

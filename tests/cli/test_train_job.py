@@ -11,6 +11,7 @@ from hydra.types import RunMode
 
 from attnframe.cli import train_job
 from attnframe.cli.train_job import TrainJob
+from attnframe.errors import UserError
 from attnframe.runs.folder import RunFolder
 from attnframe.sweeps.identity import Identity
 from attnframe.sweeps.sweep_folder import JobRecord
@@ -53,6 +54,19 @@ def test_a_failure_before_the_run_is_left_in_its_folder(tmp_path: Path, monkeypa
         job_in(folder, ValueError("no GPU"), monkeypatch)({})  # type: ignore[arg-type]
     assert RunFolder(folder).markers == ["FAILED"]
     assert RunFolder(folder).last_error == "ValueError: no GPU"
+
+
+def test_a_failure_before_a_run_goes_on_is_left_too_and_one_that_is_said_is_not_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepared(tmp_path / "job")
+    RunFolder(folder).close("INTERRUPTED")
+    for _ in range(2):
+        with pytest.raises(UserError, match="no such device"):
+            job_in(folder, UserError("trainer.devices=9:\nno such device"), monkeypatch)({})  # type: ignore[arg-type]
+        assert RunFolder(folder).markers == ["FAILED"]
+        assert RunFolder(folder).last_error == "trainer.devices=9: no such device"
+    assert not (folder / "errors_before.txt").exists()
 
 
 def test_a_folder_in_which_another_runs_gets_no_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

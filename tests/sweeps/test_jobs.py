@@ -98,6 +98,23 @@ def test_a_launcher_that_cannot_start_says_so_of_jobs_that_were_stopped_before(t
     assert ended[2].results == {"val/loss": 1.5}
 
 
+def test_a_launcher_that_dies_in_the_middle_hides_nothing_that_is_done(tmp_path: Path) -> None:
+    def first_only(folders: list[Path]) -> None:
+        if folders[0].name.startswith("seed-1"):
+            finish(folders[0])
+        raise OSError("no space left")
+
+    jobs, launcher = sweep_jobs(tmp_path, first_only)
+    ended = jobs.run([jobs.planned(job(tmp_path, seed)) for seed in (1, 2, 3)])
+    assert launcher.handed_over == [3, 2]
+    assert ended[0].results == {"val/loss": 1.5}
+    assert [end.reason for end in ended[1:]] == ["it never began: no space left"] * 2
+    jobs, launcher = sweep_jobs(tmp_path, first_only)
+    with pytest.raises(UserError, match="no job could be started: no space left"):
+        jobs.run([jobs.planned(job(tmp_path, seed)) for seed in (2, 3)])
+    assert launcher.handed_over == [2]
+
+
 def test_a_job_that_is_stopped_or_fails_again_is_not_handed_over_again(tmp_path: Path) -> None:
     before = begun(tmp_path, 1, "INTERRUPTED"), begun(tmp_path, 2, "FAILED")
 
@@ -122,6 +139,15 @@ def test_damaged_results_of_one_job_hide_no_other(tmp_path: Path) -> None:
     assert [end.results for end in ended] == [None, {"val/loss": 1.5}]
     assert "results.json cannot be read" in ended[0].reason
     assert len(SweepFolder(tmp_path).results()) == 1
+
+
+def test_results_that_cannot_be_put_on_record_are_shown_all_the_same(tmp_path: Path) -> None:
+    done = begun(tmp_path, 1, "DONE"), begun(tmp_path, 2, "DONE")
+    SweepFolder(tmp_path).results_file.mkdir()
+    jobs, _ = sweep_jobs(tmp_path, lambda folders: None)
+    ended = jobs.run([jobs.planned(one) for one in done])
+    assert [end.results for end in ended] == [{"val/loss": 1.5}] * 2
+    assert ["results.jsonl cannot be written: Is a directory" in end.reason for end in ended] == [True, False]
 
 
 def test_a_job_that_is_done_is_known_again_with_a_damaged_record(tmp_path: Path) -> None:
