@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from attnframe.cli.output import print_table, write
+from attnframe.cli.standard_output import OutputError
 from attnframe.sweeps.estimating import Estimate
 from attnframe.sweeps.jobs import Ended, Job, Planned
 from attnframe.sweeps.progress import Progress, progress_of
@@ -158,8 +159,10 @@ def _every(seconds: float, act: Any) -> Iterator[None]:
     ended = threading.Event()
 
     def repeat() -> None:
-        while not ended.wait(seconds):
-            act()
+        # Whoever read along has gone away; the jobs go on, and the body will see for itself.
+        with contextlib.suppress(OSError, OutputError):
+            while not ended.wait(seconds):
+                act()
 
     thread = threading.Thread(target=repeat, daemon=True)
     thread.start()

@@ -62,6 +62,8 @@ def main(arguments: list[str]) -> int:
         if "Config group override" not in str(error):
             raise
         raise UserError(f"a group is chosen by name, and one of these is none: {' '.join(overrides)}") from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(f"the run folder cannot be written: {error}") from error
 
