@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
@@ -112,7 +113,7 @@ def _load_entry_point(entry_point: importlib.metadata.EntryPoint, label: str) ->
 
 
 def _load_file(path: str) -> None:
-    name = f"attnframe_plugins.{Path(path).stem}"
+    name = _module_name(path)
     # The loader is said outright: a link may lead to a file of any other name.
     loader = importlib.machinery.SourceFileLoader(name, path)
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=path))
@@ -132,6 +133,14 @@ def _load_file(path: str) -> None:
         if isinstance(error, registry.DuplicateNameError):
             raise
         _note_broken(path, error, _names_in(path))
+
+
+def _module_name(path: str) -> str:
+    """That of the file; where another folder has brought a file of the same name, with something of its own behind."""
+    name = f"attnframe_plugins.{Path(path).stem}"
+    if getattr(sys.modules.get(name), "__file__", path) == path:
+        return name
+    return f"{name}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
 
 
 def _names_in(path: str) -> set[str]:

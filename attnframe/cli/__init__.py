@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import warnings
@@ -76,6 +77,8 @@ def _dispatch(arguments: list[str]) -> int:
 def _guarded(command: str, arguments: list[str]) -> int:
     """Run a command; what the user can mend becomes one sentence and exit code 2."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
+    # A log that cannot be written, as on a full disk, is no reason for tracebacks between the sentences.
+    logging.raiseExceptions = False
     try:
         status: int = importlib.import_module(f"attnframe.cli.{command}").main(arguments)
         return status

@@ -159,7 +159,10 @@ def _folder(item: str) -> Path:
 def _place(given: _Arguments) -> Path:
     """Where the files go: the folder that all are in, and never a run's own."""
     if "--output" in given.values:
-        return Path(given.values["--output"]).expanduser()
+        chosen = Path(given.values["--output"]).expanduser()
+        if (chosen / "manifest.json").exists():
+            raise UserError(f"--output {chosen}: this folder holds a run, and none is changed; choose another")
+        return chosen
     common = Path(os.path.commonpath([folder.resolve() for folder in given.folders]))
     while (common / "manifest.json").exists():
         common = common.parent

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from attnframe.cli.output import print_table, write
+from attnframe.cli.standard_output import OutputError
 from attnframe.sweeps.estimating import Estimate
 from attnframe.sweeps.jobs import Ended, Job, Planned
 from attnframe.sweeps.progress import Progress, progress_of
@@ -90,7 +91,7 @@ def print_ended(folder: SweepFolder, ended: Sequence[Ended]) -> None:
         )
         write(f"results: {os.path.relpath(folder.results_file)}\n")
     for outcome in ended:
-        if outcome.results is None:
+        if outcome.reason:
             print(f"attnframe train: {outcome.job.name}: {outcome.reason}{_where_to_read(outcome)}", file=sys.stderr)
 
 
@@ -166,8 +167,10 @@ def _every(seconds: float, act: Any) -> Iterator[None]:
     ended = threading.Event()
 
     def repeat() -> None:
-        while not ended.wait(seconds):
-            act()
+        # Whoever read along has gone away; the jobs go on, and the body will see for itself.
+        with contextlib.suppress(OSError, OutputError):
+            while not ended.wait(seconds):
+                act()
 
     thread = threading.Thread(target=repeat, daemon=True)
     thread.start()

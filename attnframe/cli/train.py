@@ -62,6 +62,8 @@ def main(arguments: list[str]) -> int:
         if "Config group override" not in str(error):
             raise
         raise UserError(f"a group is chosen by name, and one of these is none: {' '.join(overrides)}") from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(f"the run folder cannot be written: {error}") from error
 
@@ -88,7 +90,7 @@ def _launch(arguments: list[str]) -> int:
     finally:
         sys.argv = whole
     if job.sweep_name is not None:
-        return 0 if all(outcome.marker == "DONE" for outcome in job.ended) and not job.search_failed else 1
+        return 1 if any(outcome.reason for outcome in job.ended) or job.search_failed else 0
     return _report(job.failures)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -29,7 +30,7 @@ from attnframe.sweeps.devices import take_gpu
 from attnframe.sweeps.estimating import Estimate
 from attnframe.sweeps.jobs import Ended, Job, Planned
 from attnframe.sweeps.sweep_folder import SweepFolder
-from attnframe.sweeps.worker import do_job, is_prepared
+from attnframe.sweeps.worker import check_sources, do_job, is_prepared
 from attnframe.training.optimization import check_schedule
 
 if TYPE_CHECKING:
@@ -63,10 +64,15 @@ class TrainJob:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             return self._run(config, folder)
+        except KeyboardInterrupt as stop:
+            if self._home[0] == os.getpid():
+                raise
+            # In a worker: one run was stopped. A launcher would take it for the end of the whole sweep.
+            raise RuntimeError(str(stop) or "stopped") from None
         except Exception as error:
             self.failures.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                _note_failure(folder)
+                _note_failure(folder, error)
                 raise  # so that the sweeper knows
             return None
 
@@ -133,6 +139,8 @@ class TrainJob:
             processes.check_job(plain["trainer"])
             _share_gpus(plain["trainer"])
             if is_prepared(folder):
+                if self._home[0] != os.getpid():
+                    check_sources(folder, attention)
                 _group_by_sweep(plain["logger"], folder.parent.name)
                 return float(do_job(plain, folder, attention)["val/loss"] or "nan")
         print(f"run folder: {os.path.relpath(folder)}", flush=True)
@@ -176,7 +184,15 @@ def _share_gpus(trainer: dict[str, Any]) -> None:
             _log.info("on GPU %d", number)
 
 
-def _note_failure(folder: Path) -> None:
-    """Leave the traceback in the folder of a run that failed before it could do so itself."""
-    if folder.is_dir() and not RunFolder(folder).markers:
-        RunFolder(folder).close("FAILED", traceback.format_exc())
+def _note_failure(folder: Path, error: Exception) -> None:
+    """Leave the reason in the folder of a run that failed before it could do so itself."""
+    run = RunFolder(folder)
+    if not folder.is_dir() or (run.has_begun and not is_prepared(folder)):
+        return
+    # While another process runs there, it is that one's folder.
+    with contextlib.suppress(UserError), run.held():
+        said = run.last_error
+        if "DONE" in run.markers or (run.markers and said and said in " ".join(str(error).split())):
+            return
+        run.reopen()
+        run.close("FAILED", f"{error}\n" if isinstance(error, UserError) else traceback.format_exc())

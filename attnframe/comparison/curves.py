@@ -61,7 +61,10 @@ def _curve(group: str, metric: str, axis: str, lines: Sequence[Line]) -> PageCur
 def _lines(run: RunRecord) -> Mapping[tuple[str, str], Line]:
     """What metrics.csv holds, by metric and axis."""
     rows: dict[str, list[tuple[float, float, float]]] = {metric: [] for metric in METRICS}
-    with suppress(OSError, csv.Error), RunFolder(run.path).metrics.open(encoding="utf-8", newline="") as opened:
+    with (
+        suppress(OSError, csv.Error),
+        RunFolder(run.path).metrics.open(encoding="utf-8", errors="replace", newline="") as opened,
+    ):
         reader = csv.reader(opened)
         header = next(reader, [])
         columns = [(metric, header.index(metric)) for metric in METRICS if metric in header]

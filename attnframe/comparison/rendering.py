@@ -33,7 +33,7 @@ _TEX_SIGNS = {
 
 def markdown(comparison: Comparison, title: str) -> str:
     """All tables, the warnings before them."""
-    parts = [f"# {title}", headline(comparison)]
+    parts = [f"# {_md(title)}", _md(headline(comparison))]
     if comparison.warnings:
         parts += ["## Before you believe it", "\n".join(f"- {_md(sentence)}" for sentence in comparison.warnings)]
     for table in _tables(comparison):
@@ -60,7 +60,8 @@ def latex(comparison: Comparison) -> str:
     """Scores, cost and differences as `tabular` environments, for the package booktabs."""
     tables = [*comparison.scores, comparison.cost, *filter(None, [comparison.difference_table])]
     parts = ["% Needs \\usepackage{booktabs}."]
-    parts += [f"% Warning: {sentence}" for sentence in comparison.warnings]
+    # A line break would end the comment.
+    parts += [f"% Warning: {' '.join(sentence.split())}" for sentence in comparison.warnings]
     return "\n".join([*parts, *map(_latex_table, tables)]) + "\n"
 
 
@@ -158,13 +159,15 @@ def _cell(cell: str | float | int | None) -> str:
 
 def _md(text: str) -> str:
     # An underscore inside of a word is no emphasis.
+    text = " ".join(text.split())
     for sign in "\\|*<`":
         text = text.replace(sign, f"\\{sign}")
     return text
 
 
 def _tex(text: str) -> str:
-    escaped = "".join(_TEX_SIGNS.get(sign, sign) for sign in text)
+    # A line break in a name is no line of the table.
+    escaped = "".join(_TEX_SIGNS.get(sign, sign) for sign in " ".join(text.split()))
     # Before a number a hyphen is a minus, which TeX sets otherwise.
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
 

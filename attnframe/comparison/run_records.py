@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +50,9 @@ class RunRecord:
     def number(self, key: str) -> float | None:
         """A number of the results; None where there is none, or one that is not finite."""
         value = self.results.get(key)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            return None
+        return float(value)
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
@@ -60,7 +63,8 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
     found: dict[str, RunRecord] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder")
+            what = "this is no folder" if folder.exists() else "there is no such folder"
+            raise UserError(f"{folder}: {what}")
         paths = sorted(_run_folders(folder), key=_natural)
         if not paths:
             raise UserError(f"{folder}: there is no run in this folder or below it (no manifest.json)")
@@ -76,13 +80,20 @@ def read_run(path: Path) -> RunRecord:
     folder = RunFolder(path)
     manifest, results = _json_object(folder.manifest), _json_object(path / "results.json")
     unfinished = ending_of(folder)
-    if not isinstance(manifest.get("settings"), dict):
+    if not isinstance(manifest.get("settings"), dict) or not _has_parts(manifest):
         manifest = {}
         unfinished = unfinished or "manifest.json is damaged"
     if not unfinished and "test/exact_match" not in results:
         unfinished = "results.json is missing or damaged"
     # What a run that goes on again once wrote is not what it scores.
     return RunRecord(path, manifest, {} if unfinished else results, unfinished, _sources(path))
+
+
+def _has_parts(manifest: Mapping[str, Any]) -> bool:
+    """Whether what consists of parts does; older versions may not have had all of it."""
+    of_run = [manifest.get(key, {}) for key in ("data", "versions")]
+    of_settings = [manifest["settings"].get(key, {}) for key in ("data", "model", "attention", "trainer", "layers")]
+    return all(isinstance(part, dict) for part in [*of_run, *of_settings])
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -151,7 +152,8 @@ def write_whole(file: Path, text: str) -> None:
             opened.write(text)
         return
     file = Path(os.path.realpath(file))
-    partial = file.with_name(f".{file.name}.partial")
+    # Another process may be writing the same file.
+    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
     try:
         partial.write_text(text, encoding="utf-8", newline="")
         partial.replace(file)

@@ -47,6 +47,7 @@ def write_report(folder: RunFolder, *, ending: str | None = None) -> Path:
 def read_report(folder: RunFolder, *, ending: str | None = None) -> Report:
     """What is in the folder, as far as it can be read. Raises `UserError` where there is no run."""
     manifest = read_manifest(folder)
+    _check_settings(folder, manifest["settings"])
     results, problems = _results(folder)
     history = validations(folder, problems)
     by_step = _snapshots(folder, problems)
@@ -180,6 +181,16 @@ def _over_time(snapshots: Sequence[Snapshot], place: tuple[str, int]) -> PagePat
         return PagePattern(last.kind, np.stack(weights))
     contributions = [nothing if found is None else found.numpy() for found in norms]
     return PagePattern(last.kind, np.stack(weights), np.stack(contributions))
+
+
+def _check_settings(folder: RunFolder, settings: Any) -> None:
+    """Refuse settings without what a report says of them."""
+    for path in ("name", "seed", "attention.name", "data.name", "callbacks.patterns.sentences"):
+        node = settings
+        for key in path.split("."):
+            if not isinstance(node, Mapping) or key not in node:
+                raise UserError(f"{folder.manifest} is damaged: its settings have no {path}")
+            node = node[key]
 
 
 def _subtitle(folder: RunFolder, manifest: Mapping[str, Any], best: int | None, remarks: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -70,6 +71,7 @@ class GridSweeper(Sweeper):
         """The jobs in their order; of those that come to the same the first."""
         parser = OverridesParser.create(config_loader=self._context.config_loader)
         overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
+        refuse_choices_for_the_sweep(overrides)
         (combinations,) = BasicSweeper.split_arguments(overrides, None)
         given = Counter(item for combination in combinations for item in combination)
         found: dict[str, Job] = {}
@@ -78,6 +80,14 @@ class GridSweeper(Sweeper):
             job = self._jobs.prepare(combination, self._task, name=" ".join(varied) or "the only job")
             found.setdefault(job.identity.key if job.identity else job.name, job)
         return list(found.values())
+
+
+def refuse_choices_for_the_sweep(overrides: Sequence[Override]) -> None:
+    """Refuse several values of what all jobs of a sweep have in common. Raises `UserError`."""
+    for override in overrides:
+        key = override.key_or_group
+        if override.is_sweep_override() and (key in ("sweep", "launcher") or key.startswith(("hydra.", "hydra/"))):
+            raise UserError(f"{override.input_line}: all jobs of a sweep share {key}, so it has one value")
 
 
 def save_config(config: DictConfig, folder: Path) -> None:

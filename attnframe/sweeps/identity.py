@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from attnframe.data.sources import corpus_of
@@ -56,9 +57,7 @@ class Identities:
             config=_digest(_computed(settings)),
             data=self._data_digest(settings["data"]),
             version=metadata.version("attnframe"),
-            sources={
-                name: hashlib.sha256(read_source(file)).hexdigest() for name, file in source_files(attention).items()
-            },
+            sources={name: source_digest(file) for name, file in source_files(attention).items()},
         )
 
     def _data_digest(self, data: Mapping[str, Any]) -> str:
@@ -66,6 +65,11 @@ class Identities:
         if key not in self._data:
             self._data[key] = corpus_of(data).hash()
         return self._data[key]
+
+
+def source_digest(file: Path) -> str:
+    """The digest of a source file's text. Raises `UserError` where it has gone away."""
+    return hashlib.sha256(read_source(file)).hexdigest()
 
 
 def _computed(settings: Mapping[str, Any]) -> dict[str, Any]:

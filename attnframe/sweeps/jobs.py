@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,7 +69,8 @@ class Planned:
 class Ended:
     """How a job stands after the sweep: its marker, its flat results if it is DONE, else the reason.
 
-    The marker is "" for a job that was killed or never began, and for one that was refused.
+    The marker is "" for a job that was killed or never began, and for one that was refused. Where there is a reason
+    beside results, these could not be put on record.
     """
 
     job: Job
@@ -120,8 +122,9 @@ class SweepJobs:
             identity = self._identities.of(settings, attention)
         except UserError as error:
             return Job(name, tuple(overrides), {}, refused=str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # A variant with a mistake in it must not cost the jobs of the others.
+            _log.info("%s cannot be built", name, exc_info=error)
             return Job(name, tuple(overrides), {}, refused=f"it cannot be built: {_with_place(error)}")
         return Job(name, tuple(overrides), settings, attention, identity, self.folder.folder_of(identity, name))
 
@@ -147,10 +150,9 @@ class SweepJobs:
         A job that was cut off, with its worker or the whole launcher, is handed over again `retries` times.
         """
         left = [planned.job for planned in plan if planned.is_to_run]
-        for job in left:
-            assert job.identity is not None
-            assert job.folder is not None
-            if JobRecord.read(job.folder) is None:
+        for job in (planned.job for planned in plan):
+            # Also where it is done: without what it is, its results could not be put on record.
+            if job.identity is not None and job.folder is not None and JobRecord.read(job.folder) is None:
                 JobRecord(job.identity, job.overrides).write(job.folder)
         problem: Exception | None = None
         for attempt in range(1 + self._retries):
@@ -158,16 +160,25 @@ class SweepJobs:
                 break
             if attempt:
                 _log.warning("%d jobs were cut off and are run again: %s", len(left), problem or "their workers ended")
+            before = {job.folder: _end_of(job) for job in left}
             problem = self._launch(left)
-            cut_off = [job for job in left if job.folder is not None and not marker_of(job.folder)]
-            if problem is not None and len(cut_off) == len(left) and not any(map(_has_begun, left)):
+            # One that still bears the marker of an earlier time has not come as far as to take it back.
+            cut_off = [job for job in left if (end := _end_of(job)) is None or end == before[job.folder]]
+            nothing_ran = not attempt and len(cut_off) == len(left) and not any(map(_has_begun, left))
+            if problem is not None and nothing_ran:
                 raise UserError(f"hydra/launcher: no job could be started: {_one_line(problem)}") from problem
             left = cut_off
-        ended = [self._ended(planned.job, problem) for planned in plan]
-        for outcome in ended:
+        ended = [self._ended(planned.job, problem, is_left=planned.job in left) for planned in plan]
+        for number, outcome in enumerate(ended):
             if outcome.results is not None and outcome.job.folder is not None:
                 # A worker that was killed between its last two writes has not done it.
-                self.folder.record(outcome.job.folder)
+                try:
+                    self.folder.record(outcome.job.folder)
+                except OSError as error:
+                    # The job's own folder has everything; the same sweep again puts it on record.
+                    reason = f"{self.folder.results_file} cannot be written: {error.strerror or error}"
+                    ended[number] = replace(outcome, reason=reason)
+                    break
         return ended
 
     def _launch(self, jobs: Sequence[Job]) -> Exception | None:
@@ -192,14 +203,27 @@ class SweepJobs:
             "trainer.enable_progress_bar=false",
         ]
 
-    def _ended(self, job: Job, problem: Exception | None) -> Ended:
+    def _ended(self, job: Job, problem: Exception | None, *, is_left: bool) -> Ended:
         if job.folder is None:
             return Ended(job, "", reason=job.refused)
-        marker = marker_of(job.folder)
+        folder, marker = RunFolder(job.folder), marker_of(job.folder)
         if marker == "DONE":
-            return Ended(job, marker, RunFolder(job.folder).read_results())
-        reason = RunFolder(job.folder).last_error or ("it was cut off" if _has_begun(job) else "it never began")
-        return Ended(job, marker, reason=f"{reason}: {_one_line(problem)}" if problem and not marker else reason)
+            try:
+                return Ended(job, marker, folder.read_results())
+            except UserError as error:
+                return Ended(job, marker, reason=f"{error}; without its marker DONE the job is scored again")
+        stopped = "it was stopped" if marker == "INTERRUPTED" else "it was cut off"
+        reason = folder.last_error or (stopped if folder.has_begun else "it never began")
+        return Ended(job, marker, reason=f"{reason}: {_one_line(problem)}" if problem and is_left else reason)
+
+
+def _end_of(job: Job) -> tuple[str, int] | None:
+    """The marker of a job and when it was written, None where there is none."""
+    if job.folder is None or not (marker := marker_of(job.folder)):
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        return marker, (job.folder / marker).stat().st_mtime_ns
+    return None
 
 
 def _has_begun(job: Job) -> bool:
@@ -211,7 +235,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _with_place(error: Exception) -> str:
+def _with_place(error: BaseException) -> str:
     """What went wrong, and the line of a plugin where it did, else the line that raised."""
     frames = traceback.extract_tb(error.__traceback__)
     plugins = [frame for frame in frames if frame.filename in discovery.loaded_plugins()]

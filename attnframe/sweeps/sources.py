@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 from torch import nn
 
@@ -50,13 +54,56 @@ def _package(module: str) -> str:
 def _follow(name: str, found: dict[str, ModuleType], *, inside: str) -> None:
     """Add the module and every module of its package that it has names from."""
     module = sys.modules.get(name)
-    if module is None or name in found or _package(name) != inside or name.partition(".")[0] in _OF_OTHERS:
+    if (
+        not isinstance(module, ModuleType)
+        or name in found
+        or _package(name) != inside
+        or name.partition(".")[0] in _OF_OTHERS
+    ):
         return
     found[name] = module
     for value in list(vars(module).values()):
-        origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-        if isinstance(origin, str):
-            _follow(origin, found, inside=inside)
+        _follow(_origin(value), found, inside=inside)
+    for origin in _origins_of_plain_values(module):
+        _follow(origin, found, inside=inside)
+
+
+def _origin(value: object) -> str:
+    """The module that a value is, or says that it is from; "" for one that does not say."""
+    try:
+        origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
+    except Exception:
+        # A lazy module or a proxy may raise anything when it is looked at.
+        return ""
+    return origin if isinstance(origin, str) else ""
+
+
+def _origins_of_plain_values(module: ModuleType) -> Iterator[str]:
+    """The modules that numbers, texts and other instances were imported from: these do not say it themselves."""
+    file = getattr(module, "__file__", None)
+    if file is None or not file.endswith(".py"):
+        return
+    for level, base, bound in _imported_names(read_source(Path(file))):
+        if not isinstance(vars(module).get(bound), type | FunctionType | ModuleType):
+            with suppress(ImportError):
+                yield importlib.util.resolve_name("." * level + base, module.__package__ or None)
+
+
+@cache
+def _imported_names(source: bytes) -> list[tuple[int, str, str]]:
+    """Of each `from base import name as bound` that runs when a module is imported its dots, base and bound."""
+    found = []
+    try:
+        nodes: list[ast.AST] = [ast.parse(source)]
+    except (SyntaxError, ValueError):
+        return []
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.ImportFrom):
+            found += [(node.level, node.module or "", name.asname or name.name) for name in node.names]
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            nodes += ast.iter_child_nodes(node)
+    return found
 
 
 def read_source(file: Path) -> bytes:

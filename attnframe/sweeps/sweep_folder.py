@@ -61,9 +61,10 @@ class SweepFolder:
     def folder_of(self, identity: Identity, name: str) -> Path:
         """Where the job with this identity is, or will be under `name`."""
         key = identity.key[:_KEY_LENGTH]
-        for found in self.path.glob(f"*{key}"):
+        for found in sorted(self.path.glob(f"*_{key}")):
             record = JobRecord.read(found)
-            if record is not None and record.identity.key == identity.key:
+            # A damaged record makes no other job: the folder's name still says which one it is.
+            if record is None or record.identity.key == identity.key:
                 return found
         label = re.sub(r"[^\w.\-]+", "_", name.replace("=", "-")).strip("_.")
         return self.path / "_".join(filter(None, [label[:_LONGEST_LABEL], key]))
@@ -89,7 +90,8 @@ class SweepFolder:
             **RunFolder(job).read_results(),
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        with self.results_file.open("a+", encoding="utf-8") as file, locked(file):
+        # What is damaged in it is no line of any job; it stays as it is.
+        with self.results_file.open("a+", encoding="utf-8", errors="replace") as file, locked(file):
             file.seek(0)
             text = file.read()
             if record.identity.key in (known["identity"] for known in _lines(text)):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
+from attnframe.sweeps.identity import source_digest
 from attnframe.sweeps.search.assignment import TRIAL_FILE
+from attnframe.sweeps.sources import source_files
 from attnframe.sweeps.sweep_folder import JobRecord, SweepFolder
 
 if TYPE_CHECKING:
@@ -17,6 +21,31 @@ if TYPE_CHECKING:
 def is_prepared(folder: Path) -> bool:
     """Whether a folder was made for a job by a sweep of ours."""
     return JobRecord.read(folder) is not None
+
+
+def check_sources(folder: Path, attention: AttentionFactory) -> None:
+    """Refuse, in a process that has loaded its variants itself, code that is not what the job in `folder` stands for.
+
+    A job may wait for hours until its worker begins, and a variant may be edited meanwhile. Raises `UserError`.
+    """
+    record = JobRecord.read(folder)
+    planned = record.identity.sources if record else {}
+    changed = [
+        name
+        for name, file in source_files(attention).items()
+        if name in planned and _digest_when_loaded(file) != planned[name]
+    ]
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)} changed since the sweep was planned, so this job cannot be run any more; the same "
+            f"command again plans it as it is now"
+        )
+
+
+@cache
+def _digest_when_loaded(file: Path) -> str:
+    # Once in a process: what is edited after it was loaded changes nothing here.
+    return source_digest(file)
 
 
 def do_job(settings: Mapping[str, Any], folder: Path, attention: AttentionFactory) -> dict[str, Any]:

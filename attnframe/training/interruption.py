@@ -21,6 +21,10 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, step: int | None = None) -> None:
         super().__init__("stopped at once" if step is None else f"stopped after step {step}")
+        self._step = step
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int | None]]:
+        return type(self), (self._step,)
 
 
 def cause_of(error: BaseException) -> BaseException | None:

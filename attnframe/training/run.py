@@ -84,8 +84,9 @@ def complete(
         if "DONE" in folder.markers:
             return folder.read_results()
         if folder.has_begun:
-            own = read_manifest(folder)["settings"]
-            return _go_on(own, folder, attention, {}, lambda step: _log.info("going on after step %d", step), trial)
+            with _closing_what_cannot_go_on(folder) as going_on:
+                own = read_manifest(folder)["settings"]
+                return _go_on(own, folder, attention, {}, going_on, trial)
         folder.reopen()
         folder.checkpoints.mkdir(exist_ok=True)
         return _begin(settings, folder, attention, trial)
@@ -185,13 +186,34 @@ def _pick_up(
 
 
 @contextmanager
+def _closing_what_cannot_go_on(folder: RunFolder) -> Iterator[Callable[[int], None]]:
+    """Let a folder say why its run could not be picked up; from the call of what is yielded on, it closes itself."""
+    goes_on = False
+
+    def going_on(step: int) -> None:
+        nonlocal goes_on
+        goes_on = True
+        _log.info("going on after step %d", step)
+
+    try:
+        yield going_on
+    except Exception as error:
+        said = folder.last_error
+        # An error that quotes the one before would grow with every try.
+        if not goes_on and not (said and said in " ".join(str(error).split())):
+            folder.reopen()
+            folder.close("FAILED", f"{error}\n" if isinstance(error, UserError) else traceback.format_exc())
+        raise
+
+
+@contextmanager
 def _closing(folder: RunFolder) -> Iterator[None]:
     """Close the folder with the marker for how the body ends, and W&B's run likewise."""
     # Until the training's own handlers are in place SIGTERM is a Ctrl-C, which leaves a marker.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, Exception) as error:
+    except BaseException as error:  # a variant may raise what it likes
         stop = cause_of(error)
         if isinstance(stop, KeyboardInterrupt):
             finish_wandb(exit_code=130)

@@ -139,6 +139,7 @@ def test_warnings_go_to_standard_error(runs: Path, capsys: pytest.CaptureFixture
         (["outputs", "--json", "--format=csv"], "--format and --json: give one of them"),
         (["outputs", "seed=1"], "seed=1: compare takes folders and flags, no settings"),
         (["outputs", "--metric", "blue"], "--metric blue: no run has it"),
+        (["outputs", "--output", "outputs/sweeps/s/0_run"], "this folder holds a run, and none is changed"),
         (["outputs", "--output", "outputs/sweeps/s/0_run/DONE"], "cannot be written: .*--output FOLDER"),
     ],
 )

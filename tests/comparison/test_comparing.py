@@ -176,6 +176,15 @@ def test_signs_of_tables_are_escaped_in_names(tmp_path: Path) -> None:
     assert r"x|y \& 50\%\_\#.tsv" in latex(found)
 
 
+def test_a_line_break_in_a_name_ends_no_line(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", changes={"data.path": "x\n# y"})
+    found = compare(read_runs([tmp_path]))
+    assert not [line for line in markdown(found, "one\n# two").splitlines()[1:] if line.startswith("# ")]
+    # Behind a % there is the rest of a line.
+    assert not [line for line in latex(found).splitlines() if line.startswith(r"\#") or line.startswith("#")]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -73,7 +73,9 @@ def test_runs_that_never_meet_have_no_curve(tmp_path: Path) -> None:
     assert curves(tmp_path) == {}
 
 
-@pytest.mark.parametrize("content", ["", "step,seconds\n", "no,such,columns\n1,2,3\n", "step,seconds,val/loss\n10,1\n"])
+@pytest.mark.parametrize(
+    "content", ["", "step,seconds\n", "no,such,columns\n1,2,3\n", "step,seconds,val/loss\n10,1\n", "\xff\xfe\0"]
+)
 def test_a_damaged_history_has_no_curve(content: str, tmp_path: Path) -> None:
-    (make_run(tmp_path / "a") / "metrics.csv").write_text(content, encoding="utf-8")
+    (make_run(tmp_path / "a") / "metrics.csv").write_text(content, encoding="latin-1")
     assert curves(tmp_path) == {}

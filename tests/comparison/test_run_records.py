@@ -25,6 +25,8 @@ def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="there is no run in this folder or below it"):
         read_runs([tmp_path / "empty"])
+    with pytest.raises(UserError, match="this is no folder"):
+        read_runs([Path(__file__)])
     with pytest.raises(UserError, match="there is no such folder"):
         read_runs([tmp_path / "none"])
 
@@ -48,6 +50,9 @@ def test_what_is_not_done_says_why_and_has_no_results(tmp_path: Path) -> None:
         ("results.json", "[]", "results.json is missing or damaged"),
         ("manifest.json", "", "manifest.json is damaged"),
         ("manifest.json", "[1]", "manifest.json is damaged"),
+        ("manifest.json", '{"settings": {}, "data": null}', "manifest.json is damaged"),
+        ("manifest.json", '{"settings": {}, "versions": "1"}', "manifest.json is damaged"),
+        ("manifest.json", '{"settings": {"data": null}}', "manifest.json is damaged"),
     ],
 )
 def test_damaged_files_are_said(file: str, text: str, says: str, tmp_path: Path) -> None:
@@ -58,5 +63,7 @@ def test_damaged_files_are_said(file: str, text: str, says: str, tmp_path: Path)
 
 def test_numbers_are_numbers(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", results={"backend": "sdpa", "test/bleu": None, "flag": True}))
+    endless = read_run(make_run(tmp_path / "endless", results={"train/steps": float("nan"), "test/loss": float("inf")}))
+    assert (endless.number("train/steps"), endless.number("test/loss")) == (None, None)
     assert (run.number("backend"), run.number("test/bleu"), run.number("flag"), run.number("none")) == (None,) * 4
     assert run.number("train/steps") == 100.0

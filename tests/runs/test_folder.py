@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,16 @@ def test_a_file_is_cut_after_whole_lines(tmp_path: Path) -> None:
     assert folder.keep_lines("metrics.csv", 3) == 3
     assert file.read_bytes() == "step\r\n1,été\r\n2\r\n".encode()
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_of_two_who_write_a_file_none_fails_and_it_is_always_whole(tmp_path: Path) -> None:
+    texts = ("a" * 9001, "b" * 7001)
+    file = tmp_path / "job.json"
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(write_whole, file, texts[turn % 2]) for turn in range(400)]:
+            done.result()
+    assert file.read_text(encoding="utf-8") in texts
+    assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
 
 
 def test_a_file_behind_a_link_is_written_whole_too(tmp_path: Path) -> None:

@@ -457,6 +457,21 @@ def test_a_pattern_that_came_later_is_not_finite_before(run: Path) -> None:
     page_html([report.run])
 
 
+@pytest.mark.parametrize("place", ["attention", "data", "callbacks"])
+def test_a_damaged_manifest_is_said(place: str, tmp_path: Path) -> None:
+    settings = {
+        "name": "x",
+        "seed": 1,
+        "attention": {"name": "self"},
+        "data": {"name": "grammar"},
+        "callbacks": {"patterns": {"sentences": 3}},
+    }
+    folder = RunFolder(tmp_path)
+    folder.write_manifest({"settings": {**settings, place: None}, "plugins": []})
+    with pytest.raises(UserError, match=f"manifest.json is damaged: its settings have no {place}"):
+        read_report(folder)
+
+
 def test_where_there_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         write_report(RunFolder(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 from sweep_runs import PLUGIN
 from tiny_run import tiny_settings
 
-from attnframe import discovery
+from attnframe import UserError, discovery
 from attnframe.cli import composition
 from attnframe.cli import settings as cli_settings
 from attnframe.runs import building
+from attnframe.sweeps import worker
 from attnframe.sweeps.identity import Identities, Identity
 from attnframe.sweeps.sources import source_files
+from attnframe.sweeps.sweep_folder import JobRecord
 
 
 @pytest.fixture
@@ -90,6 +93,36 @@ def test_an_edit_of_a_variant_makes_another_job_of_its_own_jobs_only(
     assert identity(others).key == first_other.key
 
 
+def test_a_worker_refuses_a_job_whose_variant_was_edited_before_it_began(
+    settings: dict[str, Any], plugin_folder: Path, tmp_path: Path
+) -> None:
+    file, attention = plugin_folder / "my_idea.py", building.attention_factory(settings)
+    JobRecord(identity(settings), ()).write(tmp_path / "job")
+    worker._digest_when_loaded.cache_clear()
+    worker.check_sources(tmp_path / "job", attention)
+    file.write_text(PLUGIN + "\n# after it was loaded\n", encoding="utf-8")
+    worker.check_sources(tmp_path / "job", attention)
+    # As in a worker that begins now.
+    worker._digest_when_loaded.cache_clear()
+    with pytest.raises(UserError, match=r"attnframe_plugins\.my_idea changed since the sweep was planned"):
+        worker.check_sources(tmp_path / "job", attention)
+
+
+def test_of_two_files_with_one_name_each_counts_for_its_own_variant(
+    settings: dict[str, Any], plugin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "more" / "my_idea.py"
+    other.parent.mkdir()
+    other.write_text(PLUGIN.replace('"my_idea"', '"my_other_idea"').replace("MyIdea", "MyOtherIdea"), encoding="utf-8")
+    monkeypatch.setenv(discovery.FOLDERS_VARIABLE, f"{plugin_folder}{os.pathsep}{other.parent}")
+    discovery.load_plugins()
+    files = {
+        name: list(source_files(building.attention_factory({**settings, "attention": {"name": name}})).values())
+        for name in ("my_idea", "my_other_idea")
+    }
+    assert files == {"my_idea": [plugin_folder / "my_idea.py"], "my_other_idea": [other]}
+
+
 def test_sources_are_the_files_of_the_variants_and_what_they_stand_on(
     settings: dict[str, Any], plugin_folder: Path
 ) -> None:
@@ -120,6 +153,54 @@ class Nested(Attention):
         "attnframe_plugins.inner": "inner.py",
         "attnframe_plugins.my_idea": "my_idea.py",
     }
+
+
+def test_globals_that_cannot_be_looked_at_are_passed_over(settings: dict[str, Any], plugin_folder: Path) -> None:
+    (plugin_folder / "lazy.py").write_text(
+        PLUGIN.replace("my_idea", "lazy").replace("MyIdea", "Lazy")
+        + """
+
+class _Proxy:
+    def __getattr__(self, name):
+        raise ImportError(f"{name} needs a package that is not there")
+
+
+class _Module(type(nn)):
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+proxy, module = _Proxy(), _Module("absent")
+""",
+        encoding="utf-8",
+    )
+    discovery.load_plugins()
+    found = source_files(building.attention_factory({**settings, "attention": {"name": "lazy"}}))
+    assert set(found) == {"attnframe_plugins.lazy"}
+
+
+def test_a_module_that_only_numbers_are_taken_from_counts(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "numbered_ideas"
+    package.mkdir()
+    (package / "__init__.py").write_text("from numbered_ideas import other\n")
+    (package / "constants.py").write_text("from .deeper import OTHER as WIDTH\n")
+    (package / "deeper.py").write_text("OTHER = 5\n")
+    (package / "other.py").write_text("")
+    (package / "tools.py").write_text("def twice(x):\n    return 2 * x\n")
+    (package / "variant.py").write_text(
+        PLUGIN.replace("my_idea", "numbered").replace(
+            "from torch import nn",
+            "from torch import nn\n\nfrom .constants import WIDTH\nfrom numbered_ideas.tools import twice",
+        )
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import numbered_ideas.variant  # type: ignore[import-not-found]  # noqa: F401
+
+    found = source_files(building.attention_factory({**settings, "attention": {"name": "numbered"}}))
+    names = ("variant", "constants", "deeper", "tools")
+    assert set(found) == {f"numbered_ideas.{name}" for name in names}
 
 
 def test_a_package_of_variants_counts_with_the_modules_that_a_variant_uses(

@@ -76,6 +76,16 @@ def test_a_result_is_recorded_once_and_half_a_line_swallows_none(tmp_path: Path)
     assert [line["overrides"] for line in found.values()] == [["seed=1"], ["seed=2"]]
 
 
+def test_what_is_no_text_in_the_results_stays_and_hides_nothing(tmp_path: Path) -> None:
+    sweep = SweepFolder(tmp_path)
+    damage = b"\xff\xfe not text\n"
+    sweep.results_file.write_bytes(damage)
+    sweep.record(job(tmp_path, 1))
+    text = sweep.results_file.read_bytes()
+    assert text.startswith(damage)
+    assert json.loads(text[len(damage) :])["seed"] == 1
+
+
 def test_many_processes_write_at_once(tmp_path: Path) -> None:
     folders = [job(tmp_path, seed) for seed in range(1, 8)]
     context = multiprocessing.get_context("fork")

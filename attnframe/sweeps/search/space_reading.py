@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from attnframe.errors import UserError, did_you_mean
+from attnframe.sweeps.grid_sweeper import refuse_choices_for_the_sweep
 from attnframe.sweeps.search import conditions
 from attnframe.sweeps.search.conditions import ALWAYS
 from attnframe.sweeps.search.space import Distribution, Parameter, SearchSpace, stepped
@@ -36,6 +37,7 @@ def read_space(
     # What is given twice is what was given last, as everywhere in Hydra.
     given = {override.get_key_element(): override for override in map(parser.parse_override, arguments)}
     named = [parser.parse_override(f"{key}={value}") for key, value in (params or {}).items() if key not in given]
+    refuse_choices_for_the_sweep([*named, *given.values()])
     distributions: dict[str, Distribution] = {}
     fixed: dict[str, str] = {}
     for override in [*named, *given.values()]:
