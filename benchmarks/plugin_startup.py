@@ -5,7 +5,7 @@ Run from the repository root: OMP_NUM_THREADS=1 python benchmarks/plugin_startup
 `attnframe list attention` and `attnframe train --cfg job`, each in a process of its own, without plugin files and with
 200 generated ones (copies of plugins/alibi.py under other names), one of which is broken; in turns, so that what else
 the machine does falls on both. `first` is the start that has no bytecode of the files yet. Seconds by the wall clock
-and of the processor: the second counts where other processes share the machine. Medians; a difference is that of a pair.
+and of the processor, which counts where others share the machine. Medians; a difference is that of a pair.
 
 Expected before it was first run: 200 files cost 0.2 to 0.5 seconds (1 ms a file to import, 1 ms for its config schema),
 a first start twice that, both under the 1 second that is the limit, with one warning.
