@@ -89,11 +89,14 @@ def test_a_sweep_finds_it_in_every_process_and_knows_its_sources(
     (ours,) = [job for name, job in jobs.items() if "multi_head" in name]
     for module in SOURCES:
         text = (own / f"{module.replace('.', '/')}.py").read_bytes()
-        assert theirs["identity"]["sources"][module] == hashlib.sha256(text).hexdigest()
-    assert not any(module.startswith("outside") for module in ours["identity"]["sources"])
+        assert theirs["sources"][module] == hashlib.sha256(text).hexdigest()
+    assert not any(module.startswith("outside") for module in ours["sources"])
     # An edit of what the variant uses of its package makes its job another, and no other one.
     with (own / "outside_attention" / "widths.py").open("a", encoding="utf-8") as file:
         file.write("\n# Still the same.\n")
-    printed = attnframe(own, tmp_path, *sweep, *launcher)
-    assert "outside_attention.widths changed since" in printed
+    plan = [line.split("\t") for line in attnframe(own, tmp_path, *sweep, *launcher).splitlines()]
+    assert [row[:3] for row in plan if row[1:2] == ["changed"]] == [
+        ["attention=outside_r1", "changed", "outside_attention.widths changed since"]
+    ]
+    assert [row[0] for row in plan if row[1:2] == ["done"]] == ["attention=multi_head"]
     assert len(run_folders(tmp_path)) == 3
