@@ -10,7 +10,7 @@ and of the processor, which counts where others share the machine. Medians; a di
 Expected before it was first run: 200 files cost 0.2 to 0.5 seconds (1 ms a file to import, 1 ms for its config schema),
 a first start twice that, both under the 1 second that is the limit, with one warning.
 
-Found, five pairs each, on two cores shared with four times their work: 0.32 seconds of the processor for `list
+Found, five pairs each, on two cores at a load of 4: 0.32 seconds of the processor for `list
 attention` (2.3 without, 2.6 with), 0.23 for `train --cfg job` (2.5 and 2.7), and no more without bytecode: compiling 40
 short lines costs nothing that could be seen. By the wall clock 0.75 and 0.36 there, pairs differing by more than that.
 An earlier try, on a machine yet busier, said 1.0 and 1.2 by the wall clock.
