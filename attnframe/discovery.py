@@ -72,10 +72,15 @@ def find_variant(name: str) -> registry.Variant:
     raise UserError(f"there is no attention variant {name!r}: {did_you_mean(name, known)}")
 
 
+def chosen_folders() -> list[Path]:
+    """The folders for plugin files, whether or not they exist; none where they are turned off."""
+    setting = os.environ.get(FOLDERS_VARIABLE, DEFAULT_FOLDER)
+    return [Path(folder) for folder in setting.split(os.pathsep) if folder]
+
+
 def plugin_folders() -> list[Path]:
     """Existing folders that are searched for plugin files."""
-    setting = os.environ.get(FOLDERS_VARIABLE, DEFAULT_FOLDER)
-    return [folder for folder in map(Path, filter(None, setting.split(os.pathsep))) if folder.is_dir()]
+    return [folder for folder in chosen_folders() if folder.is_dir()]
 
 
 def loaded_plugins() -> list[str]:

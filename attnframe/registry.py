@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, TypeVar
 
 from attnframe.errors import UserError, did_you_mean
 from attnframe.options import Option, as_declared, fits, read_signature
+
+_REFERENCE = re.compile(r"\bReference: (.*?)(https?://[^\s)>\]]+)")
 
 
 class DuplicateNameError(UserError):
@@ -34,6 +37,15 @@ class Variant:
     def summary(self) -> str:
         """First line of the class docstring: the formula in one line."""
         return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    @property
+    def paper(self) -> str | None:
+        """What the class docstring says between ``Reference:`` and the end of the first address behind it.
+
+        None without such a word or address: what a template leaves to be filled in names no paper.
+        """
+        found = _REFERENCE.search(" ".join((inspect.getdoc(self.cls) or "").split()))
+        return f"{found[1]}{found[2].rstrip('.,;:')}" if found else None
 
     def schema(self) -> type:
         """A dataclass with `name` and every option, typed and with its default: the Hydra config of this variant."""

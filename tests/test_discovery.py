@@ -177,6 +177,24 @@ def test_a_broken_plugin_is_one_warning_and_the_others_load(plugin_folder: Path,
     assert broken.cause.startswith(cause)
 
 
+def test_one_broken_file_among_two_hundred_is_one_warning(plugin_folder: Path) -> None:
+    names = [f"variant_{number:03}" for number in range(200)]
+    broken = names.pop(97)
+    for name in names:
+        write(plugin_folder, name)
+    (plugin_folder / f"{broken}.py").write_text("1 / 0\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_plugins()
+    (warning,) = caught
+    file = (plugin_folder / f"{broken}.py").resolve()
+    assert str(warning.message) == (
+        f"plugin {file} was left out, it failed to import: ZeroDivisionError: division by zero"
+    )
+    assert set(names) <= set(registry.variants())
+    assert broken not in registry.variants()
+
+
 def test_the_warning_points_at_who_asked(plugin_folder: Path) -> None:
     (plugin_folder / "crash.py").write_text("1 / 0\n")
     with pytest.warns(PluginWarning) as caught:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from attnframe.data.sources import load_corpus
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIAL = ROOT / "docs" / "writing_a_plugin.md"
 
 # A page shows a real run; here the same command makes one of seconds.
 SECONDS = {
@@ -31,8 +33,8 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def _commands() -> list[str]:
-    lines = [line for page in PAGES for block in _blocks(page, "bash") for line in block.splitlines()]
+def _commands(pages: Sequence[Path] = tuple(page for page in PAGES if page != TUTORIAL)) -> list[str]:
+    lines = [line for page in pages for block in _blocks(page, "bash") for line in block.splitlines()]
     return list(dict.fromkeys(line.split(" #")[0].strip() for line in lines if line.startswith("attnframe ")))
 
 
@@ -151,6 +153,27 @@ def test_python_in_the_pages_runs(block: str, folder: Path, request: pytest.Fixt
         request.getfixturevalue("run")
     (folder / "block.py").write_text(block, encoding="utf-8")
     subprocess.run([sys.executable, "-W", "error", "block.py"], cwd=folder, check=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_from_its_first_line_to_its_last(tmp_path: Path) -> None:
+    """One step builds on another: here they run in their order, in an empty folder."""
+    (edited,) = _blocks(TUTORIAL, "python")
+    new, *commands = _commands([TUTORIAL])
+    assert new.startswith("attnframe new ")
+    file = tmp_path / "plugins" / f"{new.split()[-1]}.py"
+    _run(new, tmp_path)
+    assert file.is_file()
+    file.write_text(edited, encoding="utf-8")
+    printed = {}
+    for command in commands:
+        short = _in_seconds(command.replace(" debug=fast", "")) if _is_training(command) else command
+        printed[command] = _run(short, tmp_path)
+        assert printed[command].strip(), command
+    assert file.stem in printed["attnframe list attention"]
+    (compared,) = (text for command, text in printed.items() if command.startswith("attnframe compare"))
+    assert {"multi_head", file.stem} <= set(re.findall(r"\w+", compared))
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/DONE"))) == 6
 
 
 def test_links_inside_the_project_lead_somewhere() -> None:

@@ -382,3 +382,26 @@ def test_did_you_mean() -> None:
 def test_the_registry_needs_no_torch() -> None:
     code = "import sys, attnframe.registry, attnframe.discovery; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("docstring", "paper"),
+    [
+        (
+            "A formula.\n\nReference: A. Author 2022, section 3, https://a.org/abs/1. More.",
+            "A. Author 2022, section 3, https://a.org/abs/1",
+        ),
+        (
+            "A formula.\n\nReference: two lines\n    of it, https://a.org/b, http://c.org.",
+            "two lines of it, https://a.org/b",
+        ),
+        ("A formula.\n\nReference: authors, year, section, URL.", None),
+        ("A formula, see https://a.org.", None),
+        (None, None),
+    ],
+)
+def test_the_paper_is_what_the_docstring_refers_to_up_to_its_first_address(
+    docstring: str | None, paper: str | None
+) -> None:
+    cls = type("Cls", (), {"__doc__": docstring})
+    assert registry.Variant("a", cls, "a.py", frozenset(), ()).paper == paper

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +52,15 @@ def capabilities(
     dtype: torch.dtype = torch.float32,
     devices: Sequence[str] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    variants: Iterable[str] | None = None,
 ) -> list[Capability]:
-    """Every registered variant, on each of `devices` (default: those at hand), with each backend.
+    """Each of `variants` (default: every registered one), on each of `devices` (those at hand), with each backend.
 
     `options` holds the options of a variant by its name, where they differ from its defaults; `dropout` is that of
     the attention weights. A variant that cannot have these sizes runs nowhere, for the reason that it gives.
     """
     found = []
-    for name in registry.variants():
+    for name in registry.variants() if variants is None else variants:
         traced: list[Request] | str
         try:
             traced = _requests(name, d_model, num_heads, dropout, bias, (options or {}).get(name, {}))

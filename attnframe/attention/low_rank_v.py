@@ -16,12 +16,12 @@ from attnframe.registry import register_attention
 class LowRankV(Attention):
     """Σ_h softmax(Q_h·K_hᵀ/√d_k)·X·W_down⁽ʰ⁾·W_up⁽ʰ⁾ + b: each head adds its own ΔE, through a V of rank `rank`.
 
-    Reference: the value map as a product of two thin matrices is how Elhage et al. 2021 read W_V·W_O ("A Mathematical
-    Framework for Transformer Circuits", https://transformer-circuits.pub/2021/framework), and the low-rank form of
-    Hu et al. 2021 (LoRA), section 4.1, https://arxiv.org/abs/2106.09685. With row vectors the note's W_V, of shape
-    d_model x d_model, is (W_down·W_up)ᵀ; `value_down` holds every head's W_down, `value_up` every head's W_up and
-    the bias b. There is no output projection besides. `rank` null means head_dim, which makes it multi-head attention;
-    `full_rank` gives each head a d_model x d_model map, `value_proj`, in the place of both.
+    Reference: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits",
+    https://transformer-circuits.pub/2021/framework, reads W_V·W_O as this product of two thin matrices; the low-rank
+    form is that of Hu et al. 2021 (LoRA), section 4.1, https://arxiv.org/abs/2106.09685. With row vectors the note's
+    W_V, of shape d_model x d_model, is (W_down·W_up)ᵀ; `value_down` holds every head's W_down, `value_up` every head's
+    W_up and the bias b. There is no output projection besides. `rank` null means head_dim, which makes it multi-head
+    attention; `full_rank` gives each head a d_model x d_model map, `value_proj`, in the place of both.
     """
 
     cacheable = True

@@ -14,9 +14,9 @@ from attnframe.registry import register_attention
 class Uniform(Attention):
     """mean over the allowed keys of V, times W_O: every query attends to all keys alike, so no pattern is learned.
 
-    Reference: the scores of Vaswani et al. 2017, section 3.2.1, https://arxiv.org/abs/1706.03762, set to 0. The
-    control beside the other variants: what it scores needs no pattern. In the note's names, ΔE is the same for every
-    token that may see the same tokens.
+    Reference: Vaswani et al. 2017, section 3.2.1, https://arxiv.org/abs/1706.03762, with all scores 0. The control
+    beside the other variants: what it scores needs no pattern. In the note's names, ΔE is the same for every token
+    that may see the same tokens.
     """
 
     cacheable = True

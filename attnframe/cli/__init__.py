@@ -14,6 +14,7 @@ from attnframe.discovery import PluginWarning
 from attnframe.errors import UserError, did_you_mean
 
 COMMANDS = {
+    "new": "the file of a variant of your own, which runs as it is",
     "train": "train a model and score it; with -m a sweep",
     "eval": "score a finished run again: other data, another search",
     "translate": "translate sentences with a finished run",
@@ -33,6 +34,7 @@ USAGE = """attnframe COMMAND [arguments]      from an attention idea to an hones
 attnframe COMMAND -h shows what a command takes, with examples.
 The first run:  attnframe train
 One change:     attnframe train attention=low_rank_v attention.rank=4
+Your own idea:  attnframe new my_idea
 """
 
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 import attnframe
 from attnframe import registry
 from attnframe.cli import composition
+from attnframe.cli.capable_backends import backends_that_run
 from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
 from attnframe.errors import UserError, did_you_mean
 from attnframe.options import GIVEN, override_value
@@ -20,13 +21,17 @@ from attnframe.options import GIVEN, override_value
 USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NAME
 
   attnframe list                    every group, its default, and the names in it
-  attnframe list attention          variants and presets: formula, options with their types and defaults, file
+  attnframe list attention          variants and presets: formula, options with types and defaults, paper, file
+  attnframe list attention --backends
+                                    also the backends that can run each one here; takes seconds, for each is tried
   attnframe list backend            backends, and whether they can be used on this machine
   attnframe list model --json
   attnframe list attention | cut -f1
 
 In a pipe: a header line, then one line for each name, columns between tabs.
 """
+
+_BACKENDS_FLAG = "--backends"
 
 # Names in the ConfigStore that only give YAML files their types.
 _SCHEMA_SUFFIX = "_schema"
@@ -37,11 +42,17 @@ def main(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE, end="")
         return 0
-    groups, as_json = split_json_flag(arguments)
+    with_backends = _BACKENDS_FLAG in arguments
+    groups, as_json = split_json_flag([argument for argument in arguments if argument != _BACKENDS_FLAG])
     if len(groups) > 1:
         raise UserError(f"{' '.join(groups)}: one group at a time, for example `attnframe list {groups[0]}`")
+    if with_backends and groups != ["attention"]:
+        raise UserError(f"{_BACKENDS_FLAG} belongs to `attnframe list attention {_BACKENDS_FLAG}`")
     composition.prepare()
     entries = _entries(groups[0]) if groups else _groups()
+    if with_backends:
+        found = backends_that_run([entry["name"] for entry in entries])
+        entries = [entry | {"backends": found[entry["name"]]} for entry in entries]
     if as_json:
         print_json(entries)
     else:
@@ -84,6 +95,7 @@ def _variants() -> Iterator[dict[str, Any]]:
             ],
             # In the order of a signature, not of a set.
             "takes": [name for name in GIVEN if name in variant.takes],
+            "paper": variant.paper,
             "file": _place(Path(variant.file)),
         }
 
@@ -99,6 +111,7 @@ def _presets() -> Iterator[dict[str, Any]]:
                 {"name": key, "type": type(value).__name__, "default": value} for key, value in _own_keys(file).items()
             ],
             "takes": [],
+            "paper": None,
             "file": _place(file),
         }
 

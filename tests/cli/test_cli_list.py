@@ -79,6 +79,45 @@ def test_a_variant_with_formula_options_and_file(capsys: pytest.CaptureFixture[s
         assert f"({option.type_name})" in row["options"]
 
 
+def test_a_core_variant_names_its_paper(capsys: pytest.CaptureFixture[str], variant_name: str) -> None:
+    row = next(row for row in rows(capsys, "attention") if row["name"] == variant_name)
+    authors, _, address = row["paper"].partition("https://")
+    assert authors.strip(" ,")
+    assert address
+    assert " " not in address
+
+
+def test_the_backends_that_can_run_each_choice_are_shown_if_asked_for(
+    capsys: pytest.CaptureFixture[str], plugin_folder: Path
+) -> None:
+    (plugin_folder / "scored.py").write_text(
+        "from attnframe import Attention, register_attention\n"
+        "from attnframe.attention import split_heads, merge_heads\n"
+        "@register_attention('scored')\n"
+        "class Scored(Attention):\n"
+        "    def __init__(self, num_heads: int) -> None:\n"
+        "        super().__init__()\n"
+        "        self.num_heads = num_heads\n"
+        "    def forward(self, query, key, value, mask):\n"
+        "        q, k, v = (split_heads(x, self.num_heads) for x in (query, key, value))\n"
+        "        mod = lambda score, batch, head, q_idx, kv_idx: score - 1\n"
+        "        return merge_heads(self.attend(q, k, v, mask, score_mod=mod))\n"
+    )
+    (plugin_folder / "unlike.py").write_text(
+        "from attnframe import Attention, register_attention\n"
+        "@register_attention('unlike')\n"
+        "class Unlike(Attention):\n"
+        "    def forward(self, query, key, value, mask):\n"
+        "        raise RuntimeError('not yet')\n"
+    )
+    assert "backends" not in rows(capsys, "attention")[0]
+    found = {str(entry["name"]): entry["backends"] for entry in listed(capsys, "attention", "--backends")}
+    assert found["multi_head"] == found["low_rank_v_r4"] == list(backends())
+    # The fused kernel of PyTorch takes no change of scores.
+    assert found["scored"] == ["eager"]
+    assert found["unlike"] == []
+
+
 def test_presets_are_named_as_such_below_the_variants(capsys: pytest.CaptureFixture[str]) -> None:
     presets = {file.stem for file in (CONF / "attention").glob("*.yaml")}
     entries = rows(capsys, "attention")
@@ -122,7 +161,12 @@ def test_every_backend_with_the_reason_if_it_cannot_be_used(capsys: pytest.Captu
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(["modle"], "did you mean 'model'"), (["model", "data"], "one group at a time"), (["--jason"], "--jason")],
+    [
+        (["modle"], "did you mean 'model'"),
+        (["model", "data"], "one group at a time"),
+        (["--jason"], "--jason"),
+        (["model", "--backends"], "--backends belongs to `attnframe list attention --backends`"),
+    ],
 )
 def test_what_can_be_mended_is_one_sentence(arguments: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):

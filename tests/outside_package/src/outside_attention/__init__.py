@@ -1,0 +1,1 @@
+"""A package of someone else with an attention variant, its presets and its recipes."""
