@@ -18,6 +18,8 @@ from attnframe.errors import UserError, did_you_mean
 ENTRY_POINT_GROUP = "attnframe.plugins"
 FOLDERS_VARIABLE = "ATTNFRAME_PLUGINS"
 DEFAULT_FOLDER = "plugins"
+MODULE_PREFIX = "attnframe_plugins"
+"""The package that plugin files seem to be modules of."""
 
 
 class PluginWarning(UserWarning):
@@ -71,6 +73,30 @@ def find_variant(name: str) -> registry.Variant:
     raise UserError(f"there is no attention variant {name!r}: {did_you_mean(name, known)}")
 
 
+def load_plugin_file(file: Path) -> list[registry.Variant]:
+    """The variants that `file` registers, which is imported as a plugin unless it is loaded already.
+
+    Raises `UserError` for a file that is not there, cannot be imported or registers nothing.
+    """
+    path = str(file.resolve())
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file")
+    if path not in _broken and not _variants_of(path):
+        with warnings.catch_warnings():
+            # Here it is an error, not a warning.
+            warnings.simplefilter("ignore", PluginWarning)
+            _load_file(path)
+    if path in _broken:
+        raise UserError(f"{file} failed to import: {_broken[path].cause}")
+    if not _variants_of(path):
+        raise UserError(f"{file} registers no attention variant: it needs a class under @register_attention('name')")
+    return _variants_of(path)
+
+
+def _variants_of(path: str) -> list[registry.Variant]:
+    return [variant for variant in registry.variants().values() if variant.file == path]
+
+
 def plugin_folders() -> list[Path]:
     """Existing folders that are searched for plugin files."""
     setting = os.environ.get(FOLDERS_VARIABLE, DEFAULT_FOLDER)
@@ -112,7 +138,7 @@ def _load_entry_point(entry_point: importlib.metadata.EntryPoint, label: str) ->
 
 
 def _load_file(path: str) -> None:
-    name = f"attnframe_plugins.{Path(path).stem}"
+    name = f"{MODULE_PREFIX}.{Path(path).stem}"
     # The loader is said outright: a link may lead to a file of any other name.
     loader = importlib.machinery.SourceFileLoader(name, path)
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=path))
