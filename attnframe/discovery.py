@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import sys
+import types
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,8 @@ def _load_file(path: str) -> None:
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=path))
     module.__file__ = path
     previous = sys.modules.get(name)
+    # With a package above it, for pickle imports the module of a class by its name from the top.
+    sys.modules.setdefault(MODULE_PREFIX, types.ModuleType(MODULE_PREFIX))
     sys.modules[name] = module
     _loaded[path] = None  # already here, for a plugin may itself ask for another plugin's variant
     try:

@@ -59,18 +59,24 @@ class Subject:
         return module.to(dtype).eval()
 
     def embeddings(
-        self, length: int, *, batch: int = BATCH, seed: int = 1, width: int | None = None, dtype: torch.dtype | None = None
+        self,
+        length: int,
+        *,
+        batch: int = BATCH,
+        seed: int = 1,
+        width: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Normal numbers [batch, length, d_model], the same for the same seed."""
         generator = torch.Generator().manual_seed(1000 * seed + length)
         x = torch.randn(batch, length, width or self.d_model, generator=generator, dtype=torch.float64)
         return x.to(dtype or torch.float64)
 
-    def attend_calls(self, module: Attention, *inputs: Tensor) -> list[AttendCall]:
+    def attend_calls(self, module: Attention, query: Tensor, key: Tensor, value: Tensor) -> list[AttendCall]:
         """The calls of `attend` in one forward without a mask."""
         log = _Calls()
         with torch.no_grad(), module.observed_by(log):
-            module(*inputs)
+            module(query, key, value)
         return log.calls
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -10,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from attnframe.attention import KeyValueCache, Mask
 from attnframe.model.accounting import count_attention
 from attnframe.model.sites import AttentionFactory, VariantChoice
+from attnframe.registry import Variant
 from attnframe.testing.subject import Subject
 from attnframe.testing.verdicts import Check, Failure, case
 
@@ -18,23 +20,28 @@ _LENGTH = 11
 
 def _schema(subject: Subject) -> str | None:
     variant = subject.variant
+    defaults = _defaults(variant)
+    config = {**defaults, **subject.options}
+    with case(f"the options {config}"):
+        variant.check(config)
+        module = subject.build(**variant.arguments(config))
+    shapes = [{name: x.shape for name, x in built.state_dict().items()} for built in (module, subject.build())]
+    if shapes[0] != shapes[1]:
+        raise Failure(f"built with {config}, and with the defaults among these left out, it has other parameters")
+    for name, value in _defaults(variant).items():
+        if value != defaults[name]:
+            raise Failure(
+                f"option {name}: the default is {defaults[name]!r} before a module is built and {value!r} after that"
+            )
+    return None
+
+
+def _defaults(variant: Variant) -> dict[str, Any]:
+    """Every option with its default, as a config holds it."""
     config = dataclasses.asdict(variant.schema()())
     if config.pop("name") != variant.name:
         raise Failure(f"the config of {variant.name} bears another name")
-    config |= subject.options
-    with case(f"the options {config}"):
-        variant.check(config)
-        arguments = variant.arguments(config)
-        shapes = {name: tensor.shape for name, tensor in subject.build(**arguments).state_dict().items()}
-    if shapes != {name: tensor.shape for name, tensor in subject.build().state_dict().items()}:
-        raise Failure(f"built with {config} and with the defaults left out it has other parameters")
-    again = dataclasses.asdict(variant.schema()())
-    again.pop("name")
-    for option in variant.options:
-        before = config[option.name] if option.name not in subject.options else again[option.name]
-        if again[option.name] != before or option.default != before:
-            raise Failure(f"option {option.name}: the default is {before!r} before a module is built, {again[option.name]!r} after")
-    return None
+    return config
 
 
 def _costs(subject: Subject) -> str | None:

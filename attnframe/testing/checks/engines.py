@@ -28,12 +28,14 @@ def _backends(subject: Subject) -> str | None:
             declined.append(str(error))
             continue
         compared.append(name)
-        inputs = [subject.embeddings(n, seed=s).requires_grad_() for n, s in ((QUERIES, 1), (KEYS, 2), (KEYS, 3))]
-        for mask_name, mask, output in accepted(module, *inputs, masks()):
+        query, key, value = (
+            subject.embeddings(n, seed=s).requires_grad_() for n, s in ((QUERIES, 1), (KEYS, 2), (KEYS, 3))
+        )
+        for mask_name, mask, output in accepted(module, query, key, value, masks()):
             words = f"backend={name} beside eager, {mask_name}, {QUERIES} queries and {KEYS} keys"
-            expected = reference(*inputs, mask)
+            expected = reference(query, key, value, mask)
             require_same(output, expected, words)
-            _require_same_gradients(module, output, reference, expected, inputs, words)
+            _require_same_gradients(module, output, reference, expected, [query, key, value], words)
     if not compared:
         raise NotApplicable("; ".join(declined))
     return f"eager, {', '.join(compared)}"

@@ -25,7 +25,13 @@ def _inputs(subject: Subject) -> tuple[Tensor, Tensor, Tensor]:
 
 def _parameters(subject: Subject) -> str | None:
     variant = subject.variant
-    given = {"d_model": subject.d_model, "num_heads": subject.num_heads, "dropout": 0.0, "d_context": None, "bias": True}
+    given = {
+        "d_model": subject.d_model,
+        "num_heads": subject.num_heads,
+        "dropout": 0.0,
+        "d_context": None,
+        "bias": True,
+    }
     # By its constructor: to build a variant is to call it once.
     module = variant.cls(**{name: given[name] for name in variant.takes}, **variant.arguments(subject.options))
     assert isinstance(module, Attention)

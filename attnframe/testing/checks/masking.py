@@ -67,10 +67,12 @@ def _blind_rows(subject: Subject) -> str | None:
 
 def _blind_gradients(subject: Subject, name: str, mask: Mask) -> None:
     module = subject.build().train()
-    inputs = [subject.embeddings(n, seed=s).requires_grad_() for n, s in ((QUERIES, 1), (KEYS, 2), (KEYS, 3))]
-    output = module(*inputs, mask)
+    query, key, value = (
+        subject.embeddings(n, seed=s).requires_grad_() for n, s in ((QUERIES, 1), (KEYS, 2), (KEYS, 3))
+    )
+    output = module(query, key, value, mask)
     (output * subject.embeddings(QUERIES, seed=4)).sum().backward()
-    for what, tensor in [*zip(("query", "key", "value"), inputs, strict=True), *module.named_parameters()]:
+    for what, tensor in [("query", query), ("key", key), ("value", value), *module.named_parameters()]:
         if tensor.grad is not None:
             require_finite(tensor.grad, f"{name}, some rows may attend to nothing: the gradient of {what}")
 

@@ -36,8 +36,8 @@ def _key_order(subject: Subject) -> str | None:
         return "the order of the keys does not matter"
     if _knows_no_position(subject, module):
         raise Failure(
-            f"{KEYS} keys in the order {order.tolist()}: the output moves by {off:.3g}, but what attend is given is the "
-            f"same at every position, so something beside it depends on the order"
+            f"{KEYS} keys in the order {order.tolist()}: the output moves by {off:.3g}, but what attend is given is "
+            f"the same at every position, so something beside it depends on the order"
         )
     return "it depends on positions"
 

@@ -29,7 +29,9 @@ def _pattern(subject: Subject) -> str | None:
             raise Failure(f"{name}: the pattern is {shape}, not [{BATCH}, heads, {QUERIES}, {KEYS}]")
         hidden = ~mask.bind(BATCH, QUERIES, KEYS).dense().expand(shape)
         if pattern.weights[hidden].any():
-            raise Failure(f"{name}: a key that may not be attended to has weight {pattern.weights[hidden].abs().max():.3g}")
+            raise Failure(
+                f"{name}: a key that may not be attended to has weight {pattern.weights[hidden].abs().max():.3g}"
+            )
         if pattern.kind is not PatternKind.SIGNED and (pattern.weights < 0).any():
             raise Failure(f"{name}: a weight is {pattern.weights.min():.3g}, and the pattern is {pattern.kind}")
     return None

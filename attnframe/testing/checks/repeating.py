@@ -55,7 +55,7 @@ def _inputs_unchanged(subject: Subject) -> str | None:
     for training in (False, True):
         module = subject.build().train(training)
         with torch.no_grad():
-            for name, _, _ in accepted(module, *given, candidates):
+            for name, _, _ in accepted(module, given[0], given[1], given[2], candidates):
                 for what, tensor, earlier in zip(("query", "key", "value"), given, before, strict=True):
                     axes = ("batch", "token", "feature")
                     require_same(tensor, earlier, f"{name}: {what} after the call", tolerance=0.0, axes=axes)
@@ -76,7 +76,9 @@ def _dropout(subject: Subject) -> str | None:
     torch.manual_seed(0)
     one, other = module(query, context, context), module(query, context, context)
     if torch.equal(one, other):
-        raise Failure(f"training mode with dropout={_RATE}: the same call twice gives the same output, nothing is dropped")
+        raise Failure(
+            f"training mode with dropout={_RATE}: the same call twice gives the same output, nothing is dropped"
+        )
     return None
 
 

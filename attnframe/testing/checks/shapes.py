@@ -11,7 +11,7 @@ from attnframe.testing.verdicts import Check, Failure, case
 
 
 def _shape(subject: Subject) -> str | None:
-    widths = [(subject.d_model, {})]
+    widths: list[tuple[int, dict[str, int]]] = [(subject.d_model, {})]
     if "d_context" in subject.variant.takes:
         widths.append((D_CONTEXT, {"d_context": D_CONTEXT}))
     for width, arguments in widths:
