@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from attnframe.attention import Mask
@@ -11,7 +13,7 @@ from attnframe.testing.verdicts import Check, Failure, case
 
 
 def _shape(subject: Subject) -> str | None:
-    widths: list[tuple[int, dict[str, int]]] = [(subject.d_model, {})]
+    widths: list[tuple[int, dict[str, Any]]] = [(subject.d_model, {})]
     if "d_context" in subject.variant.takes:
         widths.append((D_CONTEXT, {"d_context": D_CONTEXT}))
     for width, arguments in widths:
