@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from attnframe.testing import CHECKS
 
 VARIANT = '''
@@ -31,6 +33,7 @@ def test_function():
 """
 
 
+@pytest.mark.slow
 def test_one_test_for_each_check(tmp_path: Path) -> None:
     (tmp_path / "outside.py").write_text(VARIANT)
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["attnframe.testing.pytest_plugin"]\n')

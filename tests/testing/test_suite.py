@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,11 @@ def test_checks_say_what_they_mean() -> None:
         assert not check.meaning.endswith(".")
 
 
+def test_the_page_names_every_check() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checking.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == [*CHECKS, *SLOW_CHECKS]
+
+
 def test_what_is_misspelt_is_refused() -> None:
     with pytest.raises(UserError, match="did you mean 'causal'"):
         list(check_variant("multi_head", only=["casual"]))
@@ -148,7 +154,7 @@ def test_the_failing_case_names_the_options() -> None:
     with pytest.raises(
         AssertionError, match=r"wrong_with_one_option: causal failed: .*What should hold: under a causal"
     ):
-        attnframe_contract("wrong_with_one_option")
+        attnframe_contract("wrong_with_one_option", only=["shape", "causal"])
 
 
 def test_a_backend_that_cannot_run_it_is_not_applicable() -> None:
