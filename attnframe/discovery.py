@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import sys
+import types
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from attnframe.errors import UserError, did_you_mean
 ENTRY_POINT_GROUP = "attnframe.plugins"
 FOLDERS_VARIABLE = "ATTNFRAME_PLUGINS"
 DEFAULT_FOLDER = "plugins"
+MODULE_PREFIX = "attnframe_plugins"
+"""The package that plugin files seem to be modules of."""
 
 
 class PluginWarning(UserWarning):
@@ -78,6 +81,30 @@ def chosen_folders() -> list[Path]:
     return [Path(folder) for folder in setting.split(os.pathsep) if folder]
 
 
+def load_plugin_file(file: Path) -> list[registry.Variant]:
+    """The variants that `file` registers, which is imported as a plugin unless it is loaded already.
+
+    Raises `UserError` for a file that is not there, cannot be imported or registers nothing.
+    """
+    path = str(file.resolve())
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file")
+    if path not in _broken and not _variants_of(path):
+        with warnings.catch_warnings():
+            # Here it is an error, not a warning.
+            warnings.simplefilter("ignore", PluginWarning)
+            _load_file(path)
+    if path in _broken:
+        raise UserError(f"{file} failed to import: {_broken[path].cause}")
+    if not _variants_of(path):
+        raise UserError(f"{file} registers no attention variant: it needs a class under @register_attention('name')")
+    return _variants_of(path)
+
+
+def _variants_of(path: str) -> list[registry.Variant]:
+    return [variant for variant in registry.variants().values() if variant.file == path]
+
+
 def plugin_folders() -> list[Path]:
     """Existing folders that are searched for plugin files."""
     return [folder for folder in chosen_folders() if folder.is_dir()]
@@ -124,6 +151,8 @@ def _load_file(path: str) -> None:
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=path))
     module.__file__ = path
     previous = sys.modules.get(name)
+    # With a package above it, for pickle imports the module of a class by its name from the top.
+    sys.modules.setdefault(MODULE_PREFIX, types.ModuleType(MODULE_PREFIX))
     sys.modules[name] = module
     _loaded[path] = None  # already here, for a plugin may itself ask for another plugin's variant
     try:
@@ -142,7 +171,7 @@ def _load_file(path: str) -> None:
 
 def _module_name(path: str) -> str:
     """That of the file; where another folder has brought a file of the same name, with something of its own behind."""
-    name = f"attnframe_plugins.{Path(path).stem}"
+    name = f"{MODULE_PREFIX}.{Path(path).stem}"
     if getattr(sys.modules.get(name), "__file__", path) == path:
         return name
     return f"{name}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"

@@ -102,8 +102,18 @@ def test_the_pages_hold_commands() -> None:
     assert not all(map(_is_training, _commands()))
 
 
+def _takes_long(command: str) -> bool:
+    """Whether it runs the whole conformance suite."""
+    return command.startswith("attnframe check") and "--only" not in command
+
+
 @pytest.mark.parametrize(
-    "command", [command for command in _commands() if not _is_training(command) and "DIR" not in command]
+    "command",
+    [
+        pytest.param(command, marks=pytest.mark.slow if _takes_long(command) else ())
+        for command in _commands()
+        if not _is_training(command) and "DIR" not in command
+    ],
 )
 def test_a_command_that_looks_runs_as_written(command: str, folder: Path) -> None:
     assert _run(command, folder).strip()
@@ -152,7 +162,9 @@ def test_python_in_the_pages_runs(block: str, folder: Path, request: pytest.Fixt
     if "load_run" in block:
         request.getfixturevalue("run")
     (folder / "block.py").write_text(block, encoding="utf-8")
-    subprocess.run([sys.executable, "-W", "error", "block.py"], cwd=folder, check=True, timeout=60)
+    environment = {key: value for key, value in os.environ.items() if key != "ATTNFRAME_PLUGINS"}
+    command = [sys.executable, "-W", "error", "block.py"]
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=60)
 
 
 @pytest.mark.slow

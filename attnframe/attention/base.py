@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -165,9 +166,13 @@ class Attention(nn.Module):
 
     def resolution(self, request: Request) -> Resolution:
         """The backend that runs `request`. Raises `BackendError` when the module's own choice cannot."""
-        if request not in self._resolutions:
-            self._resolutions[request] = resolve(self.backend, [request])
-        return self._resolutions[request]
+        known = self._resolutions.get(request)
+        if known is None:
+            known = resolve(self.backend, [request])
+            # torch.compile cannot write a key that it made itself into a dictionary of the world outside its graph.
+            if not torch.compiler.is_compiling():
+                self._resolutions[request] = known
+        return known
 
     def settle(self, resolution: Resolution, requests: Iterable[Request]) -> None:
         """Fix the backend that runs each of `requests`."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "view": "the page to look around in a run's patterns, or those of two runs",
     "compare": "variants side by side: scores with intervals, differences, curves",
     "describe": "parameters, FLOPs and cache, per head, layer and model",
+    "check": "does a variant keep the contract? Masks, gradients, decoding, patterns, ...",
     "list": "what can be chosen: variants, backends, models, data, ...",
     "backends": "which backend can run which variant here, and why not",
 }

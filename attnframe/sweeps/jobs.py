@@ -140,7 +140,9 @@ class SweepJobs:
         if RunFolder(job.folder).has_begun:
             return Planned(job, "go on", "it was stopped" if marker else "it was cut off")
         for _, before in self.folder.others_with_config(job.identity):
-            changed = [name.replace("attnframe_plugins.", "plugin ") for name in job.identity.changed_since(before)]
+            changed = [
+                name.replace(f"{discovery.MODULE_PREFIX}.", "plugin ") for name in job.identity.changed_since(before)
+            ]
             return Planned(job, "changed", f"{', '.join(changed)} changed since")
         return Planned(job, "new")
 

@@ -14,6 +14,7 @@ from types import FunctionType, ModuleType
 from torch import nn
 
 from attnframe.attention import Attention
+from attnframe.discovery import MODULE_PREFIX
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
 
@@ -48,7 +49,7 @@ def _built(attention: AttentionFactory) -> Iterator[nn.Module]:
 def _package(module: str) -> str:
     """What belongs to the module: its top-level package, and of attnframe and a plugin folder the file alone."""
     top = module.partition(".")[0]
-    return module if top in (_OURS, "attnframe_plugins") else top
+    return module if top in (_OURS, MODULE_PREFIX) else top
 
 
 def _follow(name: str, found: dict[str, ModuleType], *, inside: str) -> None:
