@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnframe.errors import UserError
 from attnframe.sweeps.jobs import Job, Planned
+
+_log = logging.getLogger(__name__)
 
 # Each takes some seconds; further kinds are taken to cost as much as these on average.
 _MOST_KINDS = 5
@@ -50,8 +52,9 @@ def estimate(plan: Sequence[Planned]) -> Estimate:
                 # One at a time: a large corpus is held in memory.
                 data = {key: TranslationData(settings["data"], seed=settings["seed"])}
             found = estimate_seconds(settings, attention, data[key])
-        except UserError:
-            # The job itself will say so.
+        except (Exception, SystemExit) as error:
+            # A variant's code or a full memory: the job itself will say so, and the others have nothing to do with it.
+            _log.info("%s could not be timed", jobs[0].name, exc_info=error)
             continue
         if found is None:
             return Estimate(None, len(seconds), len(kinds))
