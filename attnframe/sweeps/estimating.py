@@ -52,9 +52,9 @@ def estimate(plan: Sequence[Planned]) -> Estimate:
                 # One at a time: a large corpus is held in memory.
                 data = {key: TranslationData(settings["data"], seed=settings["seed"])}
             found = estimate_seconds(settings, attention, data[key])
-        except Exception as error:  # a variant's code is anybody's
-            # The job itself will fail with it, in a folder of its own.
-            _log.info("%s could not be timed: %s", jobs[0].name, error)
+        except (Exception, SystemExit) as error:
+            # A variant's code or a full memory: the job itself will say so, and the others have nothing to do with it.
+            _log.info("%s could not be timed", jobs[0].name, exc_info=error)
             continue
         if found is None:
             return Estimate(None, len(seconds), len(kinds))
