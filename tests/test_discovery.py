@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -51,6 +52,29 @@ def test_a_file_is_enough(plugin_folder: Path) -> None:
     assert module.rank == 5
     assert registry.variants()["mine"].file == str(file)
     assert discovery.loaded_plugins() == [str(file)]
+
+
+def test_a_module_of_a_plugin_file_can_be_pickled(plugin_folder: Path) -> None:
+    write(plugin_folder, "mine")
+    module = build_attention("mine", d_model=6, num_heads=2, rank=5)
+    assert pickle.loads(pickle.dumps(module)).rank == 5
+
+
+def test_a_file_outside_the_folders_is_loaded_by_its_path(tmp_path: Path) -> None:
+    file = write(tmp_path, "mine")
+    (variant,) = discovery.load_plugin_file(tmp_path / "mine.py")
+    assert (variant.name, variant.file) == ("mine", str(file))
+    assert discovery.load_plugin_file(file) == [variant]
+    assert build_attention("mine", d_model=6, num_heads=2, rank=5).rank == 5
+    core = registry.variants()["multi_head"]
+    assert discovery.load_plugin_file(Path(core.file)) == [core]
+    write(tmp_path, "broken", after="raise RuntimeError('half-way')\n")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"broken\.py failed to import: RuntimeError: half-way"):
+            discovery.load_plugin_file(tmp_path / "broken.py")
+    assert "broken" not in registry.variants()
+    with pytest.raises(UserError, match=r"nothing\.py: there is no such file"):
+        discovery.load_plugin_file(tmp_path / "nothing.py")
 
 
 def test_asking_for_a_core_variant_loads_none(plugin_folder: Path) -> None:

@@ -86,7 +86,16 @@ def _compiled_by(engine: str, subject: Subject) -> None:
 
 
 def _compile(subject: Subject) -> str | None:
-    _compiled_by("aot_eager", subject)
+    try:
+        _compiled_by("aot_eager", subject)
+    except Failure as failure:
+        # aot_eager takes the strides of some backward passes (elu's, for one) for others than they are; the same graph
+        # in smaller operations, which is what Inductor is given, has none of these.
+        try:
+            _compiled_by("aot_eager_decomp_partition", subject)
+        except Failure:
+            raise failure from None
+        return f"as aot_eager_decomp_partition; {failure}"
     return None
 
 
