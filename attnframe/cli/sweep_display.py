@@ -19,7 +19,7 @@ from rich.console import Console
 from attnframe.cli.output import print_table, write
 from attnframe.cli.standard_output import OutputError
 from attnframe.sweeps.estimating import Estimate
-from attnframe.sweeps.jobs import Ended, Job, Planned
+from attnframe.sweeps.job import Ended, Job, Planned
 from attnframe.sweeps.progress import Progress, progress_of
 from attnframe.sweeps.sweep_folder import SweepFolder
 

@@ -28,7 +28,7 @@ from attnframe.runs.folder import RunFolder
 from attnframe.runs.matched_settings import match_of
 from attnframe.sweeps.devices import take_gpu
 from attnframe.sweeps.estimating import Estimate
-from attnframe.sweeps.jobs import Ended, Job, Planned
+from attnframe.sweeps.job import Ended, Job, Planned
 from attnframe.sweeps.sweep_folder import SweepFolder
 from attnframe.sweeps.worker import check_sources, do_job, is_prepared
 from attnframe.training.optimization import check_schedule

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnframe.sweeps.jobs import Job, Planned
+from attnframe.sweeps.job import Job, Planned
 
 _log = logging.getLogger(__name__)
 

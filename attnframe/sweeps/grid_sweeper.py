@@ -16,7 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnframe.errors import UserError
 from attnframe.sweeps.estimating import estimate
-from attnframe.sweeps.jobs import Ended, Job, SweepJobs, Task
+from attnframe.sweeps.job import Ended, Job
+from attnframe.sweeps.jobs import SweepJobs
+from attnframe.sweeps.task import Task
 
 
 class GridSweeper(Sweeper):

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: what is to be done about each, and having it done through any launcher of Hydra."""
+"""Finding out what is to be done about each job of a sweep, and having it done through any launcher of Hydra."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import contextlib
 import copy
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.plugins.launcher import Launcher
@@ -19,83 +17,14 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from attnframe import discovery
 from attnframe.errors import UserError
-from attnframe.model import AttentionFactory
 from attnframe.runs.folder import RunFolder
-from attnframe.sweeps.identity import Identities, Identity
+from attnframe.sweeps.identity import Identities
+from attnframe.sweeps.job import Ended, Job, Planned
 from attnframe.sweeps.slurm_queue import watch_the_queue
 from attnframe.sweeps.sweep_folder import JobRecord, SweepFolder, marker_of
-
-if TYPE_CHECKING:
-    from attnframe.sweeps.estimating import Estimate
+from attnframe.sweeps.task import Task
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a sweep. `name` is what tells it from the others, as one writes it.
-
-    `refused` says why it cannot be built; it then has no identity and no folder.
-    """
-
-    name: str
-    overrides: tuple[str, ...]
-    settings: Mapping[str, Any]
-    attention: AttentionFactory | None = None
-    identity: Identity | None = None
-    folder: Path | None = None
-    refused: str = ""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A job and what will be done about it.
-
-    `action` is "done" (nothing), "go on" (from its last checkpoint), "try again" (it has failed), "changed" (done or
-    begun before with what `reason` says was different: in a new folder), "new" or "refused" (for `reason`).
-    """
-
-    job: Job
-    action: str
-    reason: str = ""
-
-    @property
-    def is_to_run(self) -> bool:
-        """Whether the job has to be handed to the launcher."""
-        return self.action not in ("done", "refused")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a job stands after the sweep: its marker, its flat results if it is DONE, else the reason.
-
-    The marker is "" for a job that was killed or never began, and for one that was refused. Where there is a reason
-    beside results, these could not be put on record.
-    """
-
-    job: Job
-    marker: str
-    results: Mapping[str, Any] | None = None
-    reason: str = ""
-
-
-class Task(Protocol):
-    """What a sweep calls: a run, and the words and pictures around many of them."""
-
-    def settings(self, config: DictConfig) -> tuple[dict[str, Any], AttentionFactory]:
-        """The plain settings of a run and what builds its attention. Raises `UserError` for what cannot be built."""
-
-    def show_plan(self, folder: SweepFolder, plan: Sequence[Planned], config: DictConfig) -> None:
-        """Say what will be done, and where: `config` is that of the whole sweep, with Hydra's own node."""
-
-    def show_estimate(self, find: Callable[[], Estimate]) -> None:
-        """Say how long it will take, as `find` finds out in some seconds."""
-
-    def watching(self, jobs: Sequence[Job]) -> AbstractContextManager[object]:
-        """Show how far the jobs are while the body runs."""
-
-    def show_ended(self, folder: SweepFolder, ended: Sequence[Ended]) -> None:
-        """Say how every job stands."""
 
 
 class SweepJobs:

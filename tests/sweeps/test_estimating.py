@@ -8,7 +8,7 @@ import pytest
 
 from attnframe.errors import UserError
 from attnframe.sweeps.estimating import Estimate, estimate
-from attnframe.sweeps.jobs import Job, Planned
+from attnframe.sweeps.job import Job, Planned
 from attnframe.training import data_module
 from attnframe.training import estimate as timing
 

@@ -17,7 +17,8 @@ from attnframe.errors import UserError
 from attnframe.runs.folder import RunFolder
 from attnframe.sweeps.grid_sweeper import refuse_choices_for_the_sweep
 from attnframe.sweeps.identity import Identity
-from attnframe.sweeps.jobs import Job, SweepJobs
+from attnframe.sweeps.job import Job
+from attnframe.sweeps.jobs import SweepJobs
 from attnframe.sweeps.search.space_reading import read_space
 from attnframe.sweeps.sweep_folder import JOB_FILE, JobRecord, SweepFolder
 

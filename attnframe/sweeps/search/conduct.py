@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial
 
 from attnframe.errors import UserError
 from attnframe.sweeps.grid_sweeper import save_config
-from attnframe.sweeps.jobs import Job, SweepJobs, Task
+from attnframe.sweeps.job import Job
+from attnframe.sweeps.jobs import SweepJobs
 from attnframe.sweeps.search import choosers, outcome
 from attnframe.sweeps.search.loop import Plan, Search, TrialEnd, TrialJob
 from attnframe.sweeps.search.objectives import read_objectives
@@ -29,6 +30,7 @@ from attnframe.sweeps.search.space_reading import read_space
 from attnframe.sweeps.search.storage import storage_address
 from attnframe.sweeps.search.study import SearchStudy, open_study
 from attnframe.sweeps.sweep_folder import SweepFolder
+from attnframe.sweeps.task import Task
 
 _log = logging.getLogger(__name__)
 
