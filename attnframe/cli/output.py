@@ -66,6 +66,7 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     # Here, for a pipe need not wait for it.
     from rich.console import Console
     from rich.measure import Measurement
+    from rich.segment import Segment
     from rich.table import Table
     from rich.text import Text
 
@@ -82,8 +83,15 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table.add_row(*(Text(_cell(value)) for value in row))
     console = Console()
     narrowest = Measurement.get(console, console.options, table).minimum
-    # In a terminal too narrow even for that the terminal itself breaks the lines.
-    console.width = max(console.width, narrowest)
+    # Rich may overshoot the width it is given by a few columns: the first at which it keeps within the terminal. In one
+    # that is too narrow even for the narrowest table the terminal itself breaks the lines.
+    for width in range(console.width, narrowest, -1):
+        lines = Segment.split_lines(console.render(table, console.options.update_width(width)))
+        if max(map(Segment.get_line_length, lines)) <= console.width:
+            break
+    else:
+        width = narrowest
+    console.width = width
     console.print(table, crop=False)
 
 

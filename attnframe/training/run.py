@@ -213,7 +213,7 @@ def _closing(folder: RunFolder) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except BaseException as error:  # a variant may raise what it likes
+    except (KeyboardInterrupt, SystemExit, Exception) as error:
         stop = cause_of(error)
         if isinstance(stop, KeyboardInterrupt):
             finish_wandb(exit_code=130)

@@ -32,21 +32,6 @@ def test_a_run_that_cannot_go_on_says_why(marker: str, tmp_path: Path) -> None:
         assert "ValueError: before" in (tmp_path / "errors_before.txt").read_text(encoding="utf-8")
 
 
-def test_whatever_is_raised_closes_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Odd(BaseException):
-        """No `Exception`."""
-
-    def raising(*given: Any) -> None:
-        raise Odd("of its own kind")
-
-    monkeypatch.setattr(running, "make_loggers", raising)
-    attention: Any = None
-    settings = {"name": "x", "logger": {}, "trainer": {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
-    with pytest.raises(running.RunFailed, match="Odd: of its own kind"):
-        running.run(settings, tmp_path / "run", attention)
-    assert RunFolder(tmp_path / "run").markers == ["FAILED"]
-
-
 def test_an_interruption_comes_whole_out_of_another_process() -> None:
     for stop in (Interrupted(7), Interrupted()):
         assert str(pickle.loads(pickle.dumps(stop))) == str(stop)
