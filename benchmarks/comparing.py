@@ -1,7 +1,7 @@
 """How long `attnframe compare` takes for many runs: 1,000 of 5,000 predictions, 200 groups of five seeds.
 
 Run from the repository root, with a folder to make the runs in (about 400 MB), which is left there:
-OMP_NUM_THREADS=1 python benchmarks/comparing.py /tmp/runs [RUNS [SENTENCES]]
+OMP_NUM_THREADS=1 python benchmarks/comparing.py FOLDER [RUNS [SENTENCES]]
 
 Reading, tables and curves are what has to be quick; differences, a pair for each group, come after them.
 """
