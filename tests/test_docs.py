@@ -144,6 +144,8 @@ def test_a_command_that_uses_a_run_runs(command: str, folder: Path, run: Path) -
     "command", [command for command in _commands() if _is_training(command) and "DIR" not in command]
 )
 def test_a_command_that_trains_runs(command: str, folder: Path) -> None:
+    # Pages give a sweep the same name, and what is done is not run twice.
+    shutil.rmtree(folder / "outputs" / "sweeps", ignore_errors=True)
     before = set(folder.glob("outputs/**/DONE"))
     _run(_in_seconds(command), folder)
     assert set(folder.glob("outputs/**/DONE")) > before
