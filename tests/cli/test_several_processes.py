@@ -19,7 +19,7 @@ from attnframe import load_run
 
 pytestmark = pytest.mark.slow
 
-TIMED = ("seconds", "train/tokens_per_second", "train/seconds")
+TIMED = ("seconds", "train/tokens_per_second", "train/seconds", "train/peak_memory_bytes")
 # The last step is not one of those that are validated on the way.
 WHOLE = (*SMALL, "model.dropout=0", "trainer.max_steps=53", "logger=wandb", "trainer.gradient_clip_val=0.7")
 TWO = {kind: (f"trainer={kind}", "trainer.devices=2", "trainer.accelerator=cpu") for kind in ("ddp", "fsdp")}

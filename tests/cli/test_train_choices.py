@@ -159,10 +159,13 @@ def test_each_job_of_a_sweep_is_matched_by_itself(train: PreparedCommand, tmp_pa
     chosen = ["attention=uniform,multi_head", "match=params", "model.d_ff=131", "trainer.max_steps=2"]
     finished = train("train", "-m", *SMALL, *chosen, "callbacks.patterns.sentences=0", cwd=tmp_path)
     assert (finished.status, finished.stderr) == (0, "")
-    uniform, multi_head = (json.loads((run / "manifest.json").read_text()) for run in run_folders(tmp_path))
-    assert (uniform["settings"]["attention"]["name"], multi_head["matched"]["d_ff"]) == ("uniform", 131)
+    found = {run.name.partition("_")[0].removeprefix("attention-"): run for run in run_folders(tmp_path)}
+    runs = [found["uniform"], next(run for name, run in found.items() if name != "uniform")]
+    uniform, multi_head = (json.loads((run / "manifest.json").read_text()) for run in runs)
+    assert multi_head["settings"]["attention"]["name"] == "multi_head"
+    assert multi_head["matched"]["d_ff"] == 131
     assert uniform["settings"]["model"]["d_ff"] == uniform["matched"]["d_ff"] > 131
     assert uniform["parameters"] == pytest.approx(multi_head["parameters"], rel=0.01)
     said = f"d_ff 131 -> {uniform['matched']['d_ff']}: parameters within "
     assert said in finished.stdout
-    assert said in (run_folders(tmp_path)[0] / "train.log").read_text()
+    assert said in (runs[0] / "train.log").read_text()
