@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attnframe.attention.caching import KeptTokens
 from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Intervention, Observer, PatternKind
-from attnframe.backends import MaskMod, Request, Resolution, ScoreMod, resolve
+from attnframe.backends import MaskMod, Normaliser, Request, Resolution, ScoreMod, resolve
 from attnframe.backends.resolution import AUTO
 from attnframe.errors import UserError
 
@@ -93,8 +93,12 @@ class Attention(nn.Module):
         scale: float | None = None,
         score_mod: ScoreMod | None = None,
         mask_mod: MaskMod | None = None,
+        normaliser: Normaliser | None = None,
     ) -> Float[Tensor, "batch heads query value_dim"]:
         """softmax(score_mod(q·kᵀ·scale))·v on the module's backend; `scale` is 1/√head_dim unless given.
+
+        With `normaliser`, a function ``(scores, keep) -> weights``, these weights take the place of the softmax; where
+        their rows sum to anything but 1, say so by `report_pattern`.
 
         The one place where backend, attention dropout, recording and the cache of keys and values act. `value_dim` may
         differ from `head_dim`; `key_heads` may divide `heads`. A query that may attend to nothing gets zeros.
@@ -120,12 +124,21 @@ class Attention(nn.Module):
             dropout=dropout,
             score_mod=score_mod is not None,
             mask_mod=mask_mod is not None,
+            normaliser=normaliser is not None,
         )
         output = self.resolution(request).backend.attend(
-            q, k, v, mask, scale=scale, dropout=dropout, score_mod=score_mod, mask_mod=mask_mod
+            q,
+            k,
+            v,
+            mask,
+            scale=scale,
+            dropout=dropout,
+            score_mod=score_mod,
+            mask_mod=mask_mod,
+            normaliser=normaliser,
         )
         if self._observers or self._interventions:
-            call = AttendCall(request, q, k, v, mask, scale, score_mod, mask_mod, output)
+            call = AttendCall(request, q, k, v, mask, scale, score_mod, mask_mod, normaliser, output)
             for observer in self._observers:
                 observer.attended(self, call)
             for intervention in self._interventions:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from attnframe.attention.mask import Mask
-from attnframe.backends import MaskMod, Request, ScoreMod
+from attnframe.backends import MaskMod, Normaliser, Request, ScoreMod
 
 if TYPE_CHECKING:
     from attnframe.attention.base import Attention
@@ -41,6 +41,7 @@ class AttendCall:
     scale: float
     score_mod: ScoreMod | None
     mask_mod: MaskMod | None
+    normaliser: Normaliser | None
     output: Tensor
 
 

@@ -1,6 +1,6 @@
 """How softmax(QKᵀ·scale)V is computed. `eager` is the definition of correct; the others must match it or decline."""
 
-from attnframe.backends.base import Backend, MaskMod, Request, ScoreMod
+from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod
 from attnframe.backends.eager import Eager, attention_weights, masked_softmax
 from attnframe.backends.resolution import BackendError, Resolution, backends, dtype_of, reasons_against, resolve
 from attnframe.backends.sdpa import Sdpa
@@ -10,6 +10,7 @@ __all__ = [
     "BackendError",
     "Eager",
     "MaskMod",
+    "Normaliser",
     "Request",
     "Resolution",
     "ScoreMod",

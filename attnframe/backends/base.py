@@ -22,6 +22,11 @@ ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """``mask_mod(batch, head, q_idx, kv_idx) -> Bool``, True where the query may attend; the same indices."""
 
+Normaliser = Callable[[Tensor, Tensor], Tensor]
+"""``normaliser(scores, keep) -> weights`` in the place of the softmax over the keys. `scores` and weights are [batch,
+heads, query, key]; `keep` is Bool, broadcasts to that, and is True where the query may attend and the score is not
+-inf. What it gives to other keys is taken for 0."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -36,6 +41,7 @@ class Request:
     dropout: float = 0.0
     score_mod: bool = False
     mask_mod: bool = False
+    normaliser: bool = False
 
 
 class Backend(abc.ABC):
@@ -59,11 +65,12 @@ class Backend(abc.ABC):
         dropout: float,
         score_mod: ScoreMod | None,
         mask_mod: MaskMod | None,
+        normaliser: Normaliser | None,
     ) -> Float[Tensor, "batch heads query value_dim"]:
-        """softmax(score_mod(q·kᵀ·scale) where allowed)·v. `dropout` acts on the weights (0 outside training).
+        """softmax(score_mod(q·kᵀ·scale) where allowed)·v, or what `normaliser` makes of the scores times v.
 
-        `key_heads` divides `heads`: consecutive query heads share a key head. A query that may attend to nothing
-        gets zeros and sends finite gradients.
+        `dropout` acts on the weights (0 outside training). `key_heads` divides `heads`: consecutive query heads share
+        a key head. A query that may attend to nothing gets zeros and sends finite gradients.
         """
 
 

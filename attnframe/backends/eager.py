@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnframe.backends.base import Backend, MaskMod, Request, ScoreMod, allowed, index_grid
+from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod, allowed, index_grid
 
 if TYPE_CHECKING:
     from attnframe.attention.mask import Mask
@@ -34,8 +34,11 @@ class Eager(Backend):
         dropout: float,
         score_mod: ScoreMod | None,
         mask_mod: MaskMod | None,
+        normaliser: Normaliser | None,
     ) -> Float[Tensor, "batch heads query value_dim"]:
-        weights = attention_weights(q, k, mask, scale=scale, score_mod=score_mod, mask_mod=mask_mod)
+        weights = attention_weights(
+            q, k, mask, scale=scale, score_mod=score_mod, mask_mod=mask_mod, normaliser=normaliser
+        )
         # A score_mod may compute in a wider type than the embeddings have.
         return F.dropout(weights, dropout).to(v.dtype) @ repeat_heads(v, q.shape[1])
 
@@ -48,13 +51,18 @@ def attention_weights(
     scale: float,
     score_mod: ScoreMod | None = None,
     mask_mod: MaskMod | None = None,
+    normaliser: Normaliser | None = None,
 ) -> Float[Tensor, "batch heads query key"]:
-    """The pattern: each row sums to 1, or to 0 where the query may attend to nothing."""
+    """The pattern: each row sums to 1, or to 0 where the query may attend to nothing, unless `normaliser` differs."""
     # Scaled before the product, which would overflow half precision.
     scores = (q * scale) @ repeat_heads(k, q.shape[1]).transpose(-2, -1)
     if score_mod is not None:
         scores = score_mod(scores, *index_grid(scores.shape, mask.query_offset, q.device))
-    return masked_softmax(scores, allowed(mask, mask_mod, scores.shape, q.device))
+    keep = allowed(mask, mask_mod, scores.shape, q.device)
+    if normaliser is None:
+        return masked_softmax(scores, keep)
+    keep = keep & (scores != -torch.inf)
+    return normaliser(scores, keep).masked_fill(~keep, 0.0)
 
 
 def masked_softmax(

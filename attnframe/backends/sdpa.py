@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from attnframe.backends.base import Backend, MaskMod, Request, ScoreMod, allowed
+from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod, allowed
 
 if TYPE_CHECKING:
     from attnframe.attention.mask import Mask
@@ -28,6 +28,8 @@ class Sdpa(Backend):
         reasons = []
         if request.score_mod:
             reasons.append("sdpa has no score_mod")
+        if request.normaliser:
+            reasons.append("sdpa has no normaliser but the softmax")
         if request.device == "meta":
             reasons.append("sdpa picks its kernel by device, and a meta tensor has none")
         return reasons
@@ -43,6 +45,7 @@ class Sdpa(Backend):
         dropout: float,
         score_mod: ScoreMod | None,
         mask_mod: MaskMod | None,
+        normaliser: Normaliser | None,
     ) -> Float[Tensor, "batch heads query value_dim"]:
         keep, is_causal = self._mask(q, k, mask, mask_mod)
         kernels: AbstractContextManager[None] = nullcontext()

@@ -48,7 +48,8 @@ class Anatomy:
         """Whether the pattern is softmax(q·kᵀ·scale) of one call, with nothing added to a score or to the mask."""
         if len(self.calls) != 1 or self.reports:
             return False
-        return self.calls[0].score_mod is None and self.calls[0].mask_mod is None
+        (call,) = self.calls
+        return call.score_mod is None and call.mask_mod is None and call.normaliser is None
 
     def head_deltas(self) -> Float[Tensor, "batch heads query d_model"] | None:
         """ΔE⁽ʰ⁾ of each head without the bias; None where heads differ in number between calls, or there is no call."""

@@ -106,6 +106,9 @@ class _Recorder(Observer):
             self._patterns.leave_out((module.site, module.layer), f"{type(module).__name__} {reason}")
             return
         maps = [_rebuild(call) for call in calls]
+        if report is None and calls[0].normaliser is not None:
+            # Unlike a softmax, its rows sum to 1 only if it means them to.
+            report = _Report(lambda weights: weights, PatternKind.PROBABILITY, 1.0)
         if report is None:
             weights, kind = maps[0], PatternKind.PROBABILITY
         else:
@@ -179,7 +182,15 @@ def _rebuild(call: AttendCall) -> Float[Tensor, "batch heads query key"]:
     wide = torch.promote_types(call.q.dtype, torch.float32)
     q, k, v, output = (x.detach().to(wide) for x in (call.q, call.k, call.v, call.output))
     with torch.autocast(q.device.type, enabled=False):
-        weights = attention_weights(q, k, call.mask, scale=call.scale, score_mod=call.score_mod, mask_mod=call.mask_mod)
+        weights = attention_weights(
+            q,
+            k,
+            call.mask,
+            scale=call.scale,
+            score_mod=call.score_mod,
+            mask_mod=call.mask_mod,
+            normaliser=call.normaliser,
+        )
         if call.request.dropout == 0:
             # A kernel may round its scores to the type of q, and e^x turns that into a relative error of the weights.
             largest_score = _largest(q.norm(dim=-1)) * _largest(k.norm(dim=-1)) * abs(call.scale)

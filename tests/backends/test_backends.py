@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from attnframe import Attention, Mask
-from attnframe.backends import BackendError, MaskMod, ScoreMod, backends
+from attnframe.backends import BackendError, MaskMod, Normaliser, ScoreMod, backends
 
 BATCH, QUERIES, KEYS, HEAD_DIM = 2, 5, 7, 11
 
@@ -40,6 +40,7 @@ class Case:
     mask_mod: MaskMod | None = None
     score_mod: ScoreMod | None = None
     scale: float | None = None
+    normaliser: Normaliser | None = None
 
     def mask(self, device: torch.device) -> Mask:
         keep = None
@@ -66,6 +67,12 @@ def _all_indices(score: Tensor, batch: Tensor, head: Tensor, q_idx: Tensor, kv_i
     return (score * (4 + batch) - head * q_idx + 2 * kv_idx) * 0.25
 
 
+def _squared(scores: Tensor, keep: Tensor) -> Tensor:
+    """s² over all of s². What is not kept weighs as well here, which no backend may let through."""
+    squares = scores.masked_fill(scores == -torch.inf, 2.0) ** 2
+    return squares / (squares * keep).sum(-1, keepdim=True).clamp(min=1e-30)
+
+
 CASES = {
     "plain": Case(),
     "scale": Case(scale=0.7),
@@ -90,6 +97,8 @@ CASES = {
     "score_mod": Case(score_mod=_all_indices),
     "score_mod_offset": Case(score_mod=_all_indices, query_offset=3, causal=True, lengths=(1, 5)),
     "score_and_mask_mod": Case(score_mod=_all_indices, mask_mod=_every_third, heads=6, key_heads=2),
+    "normaliser": Case(normaliser=_squared, causal=True, lengths=(3, 0)),
+    "normaliser_and_mods": Case(normaliser=_squared, score_mod=_all_indices, mask_mod=_every_third, key_heads=1),
     "no_keys": Case(keys=0),
     "no_keys_causal": Case(keys=0, causal=True),
     "one_query": Case(queries=1, keys=1),
@@ -131,8 +140,11 @@ def reference(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                     if case.score_mod is not None:
                         score = case.score_mod(score, b, h, i + case.query_offset, j)  # type: ignore[arg-type]
                     scores.append(score)
-                highest = max((score.item() for score in scores), default=0.0)
-                powers = [(score - highest).exp() for score in scores]
+                if case.normaliser is None:
+                    highest = max((score.item() for score in scores), default=0.0)
+                    powers = [(score - highest).exp() for score in scores]
+                else:
+                    powers = [score**2 for score in scores]
                 for j, power in zip(seen, powers, strict=True):
                     row = row + power / sum(powers) * v[b, shared, j]
                 rows.append(row)
@@ -149,6 +161,7 @@ def run(name: str, case: Case, tensors: list[Tensor]) -> Tensor:
         scale=case.scale,
         score_mod=case.score_mod,
         mask_mod=case.mask_mod,
+        normaliser=case.normaliser,
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from attnframe import Attention, Mask, build_attention, merge_heads, record_patterns, register_attention, split_heads
-from attnframe.attention import PatternKind
+from attnframe.attention import PatternKind, masked_softmax
 from attnframe.backends import backends
 from attnframe.errors import UserError
 from attnframe.patterns import recording
@@ -208,6 +208,39 @@ def test_rows_have_the_mass_that_is_reported(
         with record_patterns(module) as patterns:
             module(x, x, x, mask)
         assert patterns["", 0].kind == kind
+
+
+class Normalising(Attention):
+    """softmax times `factor`, by a normaliser of its own; `says` is what it reports, None for nothing."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.factor, self.says = 1.0, None
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        q, k, v = (split_heads(x, HEADS) for x in (query, key, value))
+        output = self.attend(q, k, v, mask, normaliser=lambda s, keep: self.factor * masked_softmax(s, keep))
+        if self.says is not None:
+            self.report_pattern(lambda weights: weights, self.says)
+        return merge_heads(output)
+
+
+def test_weights_of_a_normaliser_are_the_pattern_and_probabilities_unless_it_says_more() -> None:
+    register_attention("normalising")(Normalising)
+    module = build_attention("normalising", d_model=D_MODEL, num_heads=HEADS)
+    x = torch.randn(BATCH, KEYS, D_MODEL)
+    mask = mask_of("padded", torch.device("cpu"))
+    for factor, says in ((1.0, None), (0.7, "unnormalised")):
+        module.factor, module.says = factor, says
+        with record_patterns(module) as patterns:
+            module(x, x, x, mask)
+        heads = split_heads(x, HEADS)
+        keep = mask.bind(BATCH, KEYS, KEYS).dense()
+        scores = (heads @ heads.mT / heads.shape[-1] ** 0.5).masked_fill(~keep, -torch.inf)
+        assert_close(patterns["", 0].weights, factor * scores.softmax(-1).nan_to_num(0.0))
+    module.factor, module.says = 0.7, None
+    with pytest.raises(PatternError, match=r"a row that sums to 0\.7"), record_patterns(module):
+        module(x, x, x, mask)
 
 
 @pytest.mark.parametrize("factor", [torch.ones(2, 1, 1, 1, 1), torch.ones(BATCH + 1, BATCH, HEADS, 1, 1)])

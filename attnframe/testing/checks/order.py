@@ -53,6 +53,7 @@ def _is_without_position(call: AttendCall) -> bool:
     return (
         call.score_mod is None
         and call.mask_mod is None
+        and call.normaliser is None
         and bool(call.mask.dense().all())
         and all(bool((moved(x, x[:, :, :1].expand_as(x)) <= EXACT).all()) for x in (call.k, call.v))
     )
