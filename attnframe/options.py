@@ -38,6 +38,15 @@ class Option:
         )
 
 
+SHARED = (
+    Option("rope", bool, False),
+    Option("rope_base", float, 10000.0),
+    Option("qk_norm", bool, False),
+    Option("softcap", float | None, None),
+)
+"""Options of every variant, for `Attention.attend` does what they say (`attention.scoring`)."""
+
+
 def read_signature(name: str, cls: type) -> tuple[frozenset[str], tuple[Option, ...]]:
     """(what of `GIVEN` the constructor takes, its options). Raises `UserError` when it is no complete schema."""
     where = f"{name}: {cls.__qualname__}.__init__"
@@ -59,6 +68,8 @@ def read_signature(name: str, cls: type) -> tuple[frozenset[str], tuple[Option, 
             continue
         if parameter.name in RESERVED:
             raise UserError(f"{where}: an option cannot be called {parameter.name!r}; that word is taken")
+        if any(parameter.name == option.name for option in SHARED):
+            raise UserError(f"{where}: every variant has an option {parameter.name!r}; call this one otherwise")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             raise UserError(
                 f"{where}: {parameter.name!r} is none of {', '.join(GIVEN)}, so it is an option: put it "

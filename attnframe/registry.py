@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.options import Option, as_declared, fits, read_signature
+from attnframe.options import SHARED, Option, as_declared, fits, read_signature
 
 _REFERENCE = re.compile(r"\bReference: (.*?)(https?://[^\s)>\]]+)")
 
@@ -34,6 +34,11 @@ class Variant:
     options: tuple[Option, ...]
 
     @property
+    def all_options(self) -> tuple[Option, ...]:
+        """Its own options and those that every variant has."""
+        return (*self.options, *SHARED)
+
+    @property
     def summary(self) -> str:
         """First line of the class docstring: the formula in one line."""
         return (inspect.getdoc(self.cls) or "").partition("\n")[0]
@@ -50,16 +55,16 @@ class Variant:
     def schema(self) -> type:
         """A dataclass with `name` and every option, typed and with its default: the Hydra config of this variant."""
         fields: list[tuple[str, Any, Any]] = [("name", str, dataclasses.field(default=self.name))]
-        for option in self.options:
+        for option in self.all_options:
             fields.append((option.name, option.type, _field(option.default)))
         return dataclasses.make_dataclass(self.cls.__name__, fields)
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Refuse, by name, an option that the constructor does not have or a value of another type."""
-        known = {option.name: option for option in self.options}
+        """Refuse, by name, an option that neither it nor every variant has, or a value of another type."""
+        known = {option.name: option for option in self.all_options}
         for name, value in options.items():
             if name not in known:
-                hint = did_you_mean(name, known) if known else "it takes no options"
+                hint = did_you_mean(name, known)
                 raise UserError(f"{self.name} has no option {name!r}: {hint}")
             if not fits(value, known[name].type):
                 raise UserError(
@@ -69,7 +74,7 @@ class Variant:
 
     def arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Checked `options` in the types that the constructor declares: configs hold lists and names of members."""
-        types_by_name = {option.name: option.type for option in self.options}
+        types_by_name = {option.name: option.type for option in self.all_options}
         return {name: as_declared(value, types_by_name[name]) for name, value in options.items()}
 
 

@@ -92,7 +92,9 @@ def test_the_schema_is_the_signature(everything: registry.Variant) -> None:
     hints = typing.get_type_hints(Everything.__init__)
     config = everything.schema()()
     fields = {field.name: field for field in dataclasses.fields(config)}
-    assert list(fields) == ["name", *Everything.__init__.__kwdefaults__]
+    every_variant_has = ["rope", "rope_base", "qk_norm", "softcap"]
+    assert list(fields) == ["name", *Everything.__init__.__kwdefaults__, *every_variant_has]
+    assert [getattr(config, name) for name in every_variant_has] == [False, 10000.0, False, None]
     assert (fields["name"].type, config.name) == (str, "everything")
     for name, default in Everything.__init__.__kwdefaults__.items():
         assert fields[name].type == hints[name], name
@@ -110,9 +112,9 @@ def test_a_config_shares_no_default(everything: registry.Variant) -> None:
 
 def test_a_config_builds_what_the_constructor_builds(everything: registry.Variant) -> None:
     config = dataclasses.asdict(everything.schema()())
-    del config["name"]
-    everything.check(config)
-    assert Everything(3, **everything.arguments(config)).values == Everything(3).values
+    everything.check({name: value for name, value in config.items() if name != "name"})
+    own = {option.name: config[option.name] for option in everything.options}
+    assert Everything(3, **everything.arguments(own)).values == Everything(3).values
 
 
 def test_every_core_schema_round_trips(variant_name: str) -> None:
@@ -120,7 +122,7 @@ def test_every_core_schema_round_trips(variant_name: str) -> None:
     config = dataclasses.asdict(variant.schema()())
     assert config.pop("name") == variant_name
     variant.check(config)
-    assert variant.arguments(config) == config == {option.name: option.default for option in variant.options}
+    assert variant.arguments(config) == config == {option.name: option.default for option in variant.all_options}
 
 
 @pytest.mark.parametrize("name", FITTING)

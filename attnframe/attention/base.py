@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attnframe.attention.caching import KeptTokens
 from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Intervention, Observer, PatternKind
+from attnframe.attention.scoring import Scoring
 from attnframe.backends import MaskMod, Normaliser, Request, Resolution, ScoreMod, resolve
 from attnframe.backends.resolution import AUTO
 from attnframe.errors import UserError
@@ -47,6 +48,7 @@ class Attention(nn.Module):
         self.layer = 0
         self.backend = AUTO
         self.attention_dropout = 0.0
+        self.scoring: Scoring | None = None
         self._resolutions: dict[Request, Resolution] = {}
         self._observers: list[Observer] = []
         self._interventions: list[Intervention] = []
@@ -100,9 +102,14 @@ class Attention(nn.Module):
         With `normaliser`, a function ``(scores, keep) -> weights``, these weights take the place of the softmax; where
         their rows sum to anything but 1, say so by `report_pattern`.
 
-        The one place where backend, attention dropout, recording and the cache of keys and values act. `value_dim` may
+        The one place where backend, attention dropout, recording, the cache of keys and values, and the options that
+        every variant has (`scoring`) act. `value_dim` may
         differ from `head_dim`; `key_heads` may divide `heads`. A query that may attend to nothing gets zeros.
         """
+        scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+        if self.scoring is not None:
+            q, k = self.scoring(q, k, mask)
+            score_mod = self.scoring.capped(score_mod)
         if self._kept is not None:
             k, v = self._kept.completed(k, v)
         # Checked here, for a kernel without a dense mask would read past the end of the shorter one.
@@ -112,7 +119,6 @@ class Attention(nn.Module):
                 f"values in a batch of {q.shape[0]} under a mask for (batch, query, key) = {mask.shape}; these must "
                 f"agree (mask.bind sets the mask's)"
             )
-        scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
         dropout = self.attention_dropout if self.training else 0.0
         request = Request(
             device=q.device.type,

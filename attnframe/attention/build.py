@@ -10,10 +10,12 @@ import torch
 from attnframe import discovery, registry
 from attnframe.attention.base import Attention
 from attnframe.attention.functional import divide_into_heads
+from attnframe.attention.scoring import Scoring
 from attnframe.attention.tracing import trace_attend
 from attnframe.backends import Resolution, resolve
 from attnframe.backends.resolution import AUTO
 from attnframe.errors import UserError
+from attnframe.options import SHARED
 
 
 def build_attention(
@@ -27,7 +29,8 @@ def build_attention(
     bias: bool = True,
     **options: Any,
 ) -> Attention:
-    """The variant `name`, given those of the arguments that its constructor names, and its own `options`.
+    """The variant `name`, given those of the arguments that its constructor names, and `options`: its own, and `rope`,
+    `rope_base`, `qk_norm` and `softcap`, which every variant has (`scoring.Scoring`).
 
     `d_context` is the width of the keys' and values' embeddings where it differs from `d_model`; `dropout` acts on
     the attention weights. Raises `UserError` for an unknown name or option, a width that the variant cannot take, or
@@ -50,13 +53,29 @@ def build_attention(
         "d_context": d_context,
         "bias": bias,
     }
-    module = variant.cls(**{key: given[key] for key in variant.takes}, **variant.arguments(options))
+    arguments = variant.arguments(options)
+    shared = {option.name: arguments.pop(option.name, option.default) for option in SHARED}
+    module = variant.cls(**{key: given[key] for key in variant.takes}, **arguments)
     if not isinstance(module, Attention):
         raise UserError(f"{name}: {variant.cls.__qualname__} in {variant.file} is no subclass of attnframe.Attention")
     module.attention_dropout = dropout
     module.backend = backend
+    module.scoring = _scoring(module, shared, d_model=d_model, d_context=d_context or d_model)
     settle_backend(module, d_model=d_model, d_context=d_context or d_model)
     return module
+
+
+def _scoring(module: Attention, shared: dict[str, Any], *, d_model: int, d_context: int) -> Scoring | None:
+    """What the options in `shared` ask for, None for nothing. Raises `UserError` where `module` cannot have it."""
+    # By identity, for a softcap of 0.0 equals False, and is refused. A base alone turns nothing.
+    asked = [o.name for o in SHARED if o.name != "rope_base" and shared[o.name] is not o.default]
+    if not asked:
+        return None
+    head_dims = {call.request.head_dim for call in trace_attend(module, d_model=d_model, d_context=d_context)}
+    if len(head_dims) != 1:
+        habit = f"calls attend with q of {len(head_dims)} widths" if head_dims else "computes its attention itself"
+        raise UserError(f"{asked[0]}={shared[asked[0]]} acts in attend, and {type(module).__name__} {habit}")
+    return Scoring(head_dims.pop(), **shared)
 
 
 def settle_backend(

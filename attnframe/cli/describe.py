@@ -146,7 +146,9 @@ def _variant(site: SiteCount) -> str:
     """The variant's name, with the options that differ from its defaults."""
     variant = registry.variants()[site.variant]
     values = variant.arguments(site.options)
-    changed = [option.name for option in variant.options if values.get(option.name, option.default) != option.default]
+    changed = [
+        option.name for option in variant.all_options if values.get(option.name, option.default) != option.default
+    ]
     options = ", ".join(f"{name}={override_value(values[name])}" for name in changed)
     return f"{site.variant}({options})" if options else site.variant
 

@@ -124,7 +124,7 @@ def _type_problem(full_key: str, overrides: list[str], primary: str) -> str | No
     parent, _, key = full_key.rpartition(".")
     if parent == "attention" or parent in SITES:
         name = OmegaConf.select(_chosen_config(overrides, primary), f"{parent}.name")
-        option = next((o for o in registry.variants()[name].options if o.name == key), None) if name else None
+        option = next((o for o in registry.variants()[name].all_options if o.name == key), None) if name else None
         if option is not None:
             return f"{name}'s option {key} is {option.type_name} (default {option.default})"
     return None

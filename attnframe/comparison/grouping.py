@@ -189,7 +189,7 @@ def _usual_options(flat: Mapping[str, Any]) -> dict[str, Any]:
         # A plugin that is not here has no defaults.
         with suppress(UserError):
             if name := flat.get(choice):
-                options = discovery.find_variant(str(name)).options
+                options = discovery.find_variant(str(name)).all_options
                 usual |= {f"{prefix}.{option.name}": option.default for option in options}
     return usual
 

@@ -104,7 +104,7 @@ def explain(run: Run, source: str, target: str | None = None, *, neighbours: int
 
 
 def _changed_options(choice: VariantChoice) -> dict[str, Any]:
-    defaults = {option.name: option.default for option in discovery.find_variant(choice.name).options}
+    defaults = {option.name: option.default for option in discovery.find_variant(choice.name).all_options}
     given = discovery.find_variant(choice.name).arguments(choice.options)
     return {name: choice.options[name] for name, value in given.items() if value != defaults[name]}
 
