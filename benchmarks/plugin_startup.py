@@ -3,9 +3,9 @@
 Run from the repository root: OMP_NUM_THREADS=1 python benchmarks/plugin_startup.py [ROUNDS]
 
 `attnframe list attention` and `attnframe train --cfg job`, each in a process of its own, without plugin files and with
-200 generated ones (copies of plugins/alibi.py under other names), one of which is broken; in turns, so that what else
-the machine does falls on both. `first` is the start that has no bytecode of the files yet. Seconds by the wall clock
-and of the processor, which counts where others share the machine. Medians; a difference is that of a pair.
+200 generated ones (copies of plugins/forgetting.py under other names), one of which is broken; in turns, so that what
+else the machine does falls on both. `first` is the start that has no bytecode of the files yet. Seconds by the wall
+clock and of the processor, which counts where others share the machine. Medians; a difference is that of a pair.
 
 Expected before it was first run: 200 files cost 0.2 to 0.5 seconds (1 ms a file to import, 1 ms for its config schema),
 a first start twice that, both under the 1 second that is the limit, with one warning.
@@ -36,10 +36,10 @@ FILES, BROKEN = 200, 97
 def write_plugins(folder: Path) -> None:
     """`FILES` plugin files, one of them broken."""
     folder.mkdir()
-    source = (ROOT / "plugins" / "alibi.py").read_text(encoding="utf-8")
+    source = (ROOT / "plugins" / "forgetting.py").read_text(encoding="utf-8")
     for number in range(FILES):
         name = f"variant_{number:03}"
-        text = "1 / 0\n" if number == BROKEN else source.replace('"alibi"', f'"{name}"')
+        text = "1 / 0\n" if number == BROKEN else source.replace('"forgetting"', f'"{name}"')
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
 
 

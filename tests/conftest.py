@@ -21,6 +21,7 @@ from offline_browser import browser, open_html  # noqa: F401
 from attnframe import build_attention, discovery, registry
 from attnframe.attention import Attention
 from attnframe.backends import BackendError, backends
+from attnframe.errors import UserError
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,8 +62,11 @@ def _skip_what_the_backend_declines(item: pytest.Item) -> Generator[None, object
     chosen = callspec.params.get("backend_name") if callspec else None
     try:
         return (yield)
-    except BackendError as error:
-        if chosen is None or chosen == "eager" or not str(error).startswith(f"backend={chosen} cannot run"):
+    except UserError as error:
+        # What builds a whole model says besides for which site.
+        refusal = error if isinstance(error, BackendError) else error.__cause__
+        declined = isinstance(refusal, BackendError) and str(refusal).startswith(f"backend={chosen} cannot run")
+        if chosen is None or chosen == "eager" or not declined:
             raise
         pytest.skip(str(error))
 

@@ -1,19 +1,19 @@
-"""Published modules that variants are compared with."""
+"""Other people's implementations, with which variants are compared."""
 
 from __future__ import annotations
 
 import importlib
 import warnings
-from typing import Any
+from types import ModuleType
 
 import pytest
 
 
-def oracle(module: str) -> Any:
-    """The module of that name, imported without its warnings; without its package the test is skipped."""
+def oracle(module: str) -> ModuleType:
+    """The module of this name; skips the test where it is not installed. What it warns of at import is not ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return importlib.import_module(module)
-        except ImportError as error:
-            pytest.skip(f"the oracle {module} is not installed ({error}): pip install -e '.[oracles]'")
+        except ModuleNotFoundError as error:
+            pytest.skip(f"{module} is not installed (pip install -e '.[oracles]'): {error}")

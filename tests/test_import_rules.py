@@ -152,7 +152,7 @@ def test_imports_go_one_way(file: Path) -> None:
         ("sweeps/new.py", "from attnframe.testing import check", "only cli imports"),
         ("__init__.py", "import hydra", "hydra has no place"),
         ("runs.py", "from lightning.pytorch import Trainer", "lightning.pytorch.Trainer has no place"),
-        ("cli/new.py", "import plugins.alibi", "plugins.alibi has no place"),
+        ("cli/new.py", "import plugins.forgetting", "plugins.forgetting has no place"),
         ("cli/new.py", "from tests.conftest import build", "tests.conftest.build has no place"),
     ],
 )

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.testing import assert_close
 
-from attnframe import Attention, Mask, UserError, build_attention, discovery, record_patterns, registry
+from attnframe import Attention, Mask, discovery, record_patterns, registry
 
 FOLDER = Path(__file__).parents[1] / "plugins"
 FILES = sorted(file for file in FOLDER.glob("*.py") if not file.name.startswith("_"))
@@ -96,45 +95,3 @@ def test_recording_changes_nothing(name: str, build: Callable[..., Attention], d
     with record_patterns(module) as patterns:
         assert torch.equal(module(query, context, context, mask_of(False, device)), plain)
     assert patterns["", 0].weights.shape == (BATCH, HEADS, QUERIES, KEYS)
-
-
-@pytest.mark.parametrize("slope_base", [8.0, 3.0])
-@pytest.mark.parametrize("causal", [True, False])
-def test_alibi_by_hand(slope_base: float, causal: bool, build: Callable[..., Attention], device: torch.device) -> None:
-    options = {} if slope_base == 8.0 else {"slope_base": slope_base}
-    module = build("alibi", d_model=D_MODEL, num_heads=HEADS, **options)
-    query, context = inputs(device)
-    mask = Mask(causal=causal, query_offset=1)
-    with record_patterns(module) as patterns:
-        module(query, context, context, mask)
-    size = D_MODEL // HEADS
-    q, k = module.query_proj(query), module.key_proj(context)
-    for head in range(HEADS):
-        part = slice(size * head, size * (head + 1))
-        slope = 1 / 2 ** (slope_base * (head + 1) / HEADS)
-        for i in range(QUERIES):
-            seen = [j for j in range(KEYS) if not causal or j <= i + 1]
-            scores = [q[:, i, part].mul(k[:, j, part]).sum(-1) / size**0.5 - slope * abs(i + 1 - j) for j in seen]
-            expected = torch.stack(scores, -1).softmax(-1)
-            assert_close(patterns["", 0].weights[:, head, i, : len(seen)], expected, rtol=0, atol=1e-7)
-
-
-def test_alibi_slopes_of_the_paper(build: Callable[..., Attention]) -> None:
-    """Section 3: for 8 heads 1/2, 1/4, ... 1/256."""
-    slopes = build("alibi", d_model=8, num_heads=8, dtype=torch.float32).slopes
-    assert slopes.tolist() == [1 / 2**h for h in range(1, 9)]
-
-
-def test_alibi_leaves_no_trace_in_a_checkpoint(build: Callable[..., Attention]) -> None:
-    module = build("alibi", d_model=D_MODEL, num_heads=HEADS)
-    assert set(module.state_dict()) == {name for name, _ in module.named_parameters()}
-
-
-def test_alibi_refuses_a_slope_base_that_is_no_slope() -> None:
-    with pytest.raises(UserError, match=r"slope_base=-1\.0 must be above 0"):
-        build_attention("alibi", d_model=D_MODEL, num_heads=HEADS, slope_base=-1.0)
-
-
-def test_alibi_can_be_cached(build: Callable[..., Attention]) -> None:
-    """That its cached steps are right, tests/model/test_incremental.py shows of every file here."""
-    assert build("alibi", d_model=D_MODEL, num_heads=HEADS).can_be_cached

@@ -20,7 +20,7 @@ USAGE = """attnframe check NAME|FILE|all ... [--backend BACKEND] [--only CHECK] 
         does a variant keep the contract? Masks, gradients, decoding, patterns, backends, copies, ...
 
   attnframe check my_variant                    a variant by its name
-  attnframe check plugins/alibi.py              every variant of a file, wherever that is
+  attnframe check plugins/forgetting.py         every variant of a file, wherever that is
   attnframe check all                           every registered variant
   attnframe check low_rank_v --backend sdpa     on this backend; else on each that can run it
   attnframe check low_rank_v --only causal --only padding

@@ -36,7 +36,8 @@ def _other_values(option: Option) -> Iterator[Any]:
         yield not default
     elif hint is int:
         start = 2 if default is None else default
-        yield from (value for value in (start + 1, start - 1, 2 * start, start // 2, 1) if value != default)
+        # Small ones first: a window or a rank above the size of a test's input is none.
+        yield from (value for value in (2, 1, start // 2, start - 1, start + 1, 2 * start) if value != default)
     elif hint is float:
         start = 0.7 if default is None else default
         yield from (value for value in (start / 2, 1.5 * start, start + 0.5, 0.25) if value != default)

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from hf_weights import additive, copy_projections
 from oracles import oracle
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -28,13 +29,6 @@ def spread(module: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.3)
 
 
-def copy_projections(theirs: nn.Module, ours: Attention) -> None:
-    """Our projections into a module of Hugging Face's."""
-    names = {"q_proj": "query_proj", "k_proj": "key_proj", "v_proj": "value_proj", "o_proj": "output_proj"}
-    for their_name, our_name in names.items():
-        theirs.get_submodule(their_name).load_state_dict(ours.get_submodule(our_name).state_dict())
-
-
 def angles(base: float) -> tuple[Tensor, Tensor]:
     """(cos, sin) [1, tokens, head_dim], as Hugging Face's attention modules are given them."""
     turns = torch.tensor([base ** (-2 * i / HEAD_DIM) for i in range(HEAD_DIM // 2)], dtype=torch.float64)
@@ -43,20 +37,14 @@ def angles(base: float) -> tuple[Tensor, Tensor]:
     return table.cos().float(), table.sin().float()
 
 
-def additive(keep: Tensor) -> Tensor:
-    """Bool as what Hugging Face adds to the scores."""
-    return torch.zeros(keep.shape).masked_fill(~keep, torch.finfo(torch.float32).min)
-
-
 def require_same(ours: Attention, theirs: nn.Module, mask: Mask, position_embeddings: tuple[Tensor, Tensor]) -> None:
     """Outputs and gradients of the embeddings, of tokens that are real."""
     x = torch.randn(BATCH, TOKENS, D_MODEL)
     one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
-    bound = mask.bind(BATCH, TOKENS, TOKENS)
     output = ours(one, one, one, mask)[KEEP]
-    expected = theirs(
-        hidden_states=other, position_embeddings=position_embeddings, attention_mask=additive(bound.dense())
-    )[0][KEEP]
+    expected = theirs(hidden_states=other, position_embeddings=position_embeddings, attention_mask=additive(mask, x))[
+        0
+    ][KEEP]
     assert_close(output, expected, rtol=1e-5, atol=1e-5)
     cotangent = torch.randn_like(output)
     (gradient,) = torch.autograd.grad(output, one, cotangent)
@@ -79,7 +67,7 @@ def test_rope_with_grouped_heads_is_that_of_llama() -> None:
     ).eval()
     spread(ours)
     theirs = modeling.LlamaAttention(config, 0).eval()
-    copy_projections(theirs, ours)
+    copy_projections(ours, theirs)
     require_same(ours, theirs, Mask(key_keep=KEEP, causal=True), angles(10000.0))
 
 
@@ -105,7 +93,7 @@ def test_qk_norm_before_rope_is_that_of_qwen3() -> None:
     ).eval()
     spread(ours)
     theirs = modeling.Qwen3Attention(config, 0).eval()
-    copy_projections(theirs, ours)
+    copy_projections(ours, theirs)
     assert ours.scoring is not None
     theirs.q_norm.load_state_dict(ours.scoring.query_norm.state_dict())
     theirs.k_norm.load_state_dict(ours.scoring.key_norm.state_dict())
@@ -132,7 +120,7 @@ def test_the_soft_cap_in_a_window_is_that_of_gemma2() -> None:
     spread(ours)
     theirs = modeling.Gemma2Attention(config, 0).eval()
     assert theirs.sliding_window == 3
-    copy_projections(theirs, ours)
+    copy_projections(ours, theirs)
     require_same(ours, theirs, Mask(key_keep=KEEP, causal=True, window=2), angles(10000.0))
     x = torch.randn(BATCH, TOKENS, D_MODEL)
     # The window is the variant's own, without the mask's as well.

@@ -68,10 +68,13 @@ def test_a_pipe_gets_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_options_of_the_chosen_variant_count() -> None:
     refused = capabilities(**SIZES, options={"low_rank_v": {"rank": 99}})
-    for capability in refused:
-        assert capability.runs is (capability.variant != "low_rank_v")
+    for capability, by_default in zip(refused, capabilities(**SIZES), strict=True):
         if capability.variant == "low_rank_v":
+            assert by_default.runs
+            assert not capability.runs
             assert "rank=99" in capability.reasons[0]
+        else:
+            assert capability == by_default
 
 
 def test_sizes_and_precision_come_from_the_overrides(
@@ -95,7 +98,7 @@ def test_a_variant_that_computes_its_attention_itself_uses_no_backend(capsys: py
         def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
             return value if value.sum().item() == 0 else -value
 
-    for capability in capabilities(**SIZES):
+    for capability in capabilities(**SIZES, variants=["multi_head", "own_way"]):
         assert capability.own is (capability.variant == "own_way")
         assert capability.runs
         assert not (capability.own and capability.auto)
