@@ -1,7 +1,7 @@
-"""Every core variant on the grammar task, three seeds each, as many parameters as multi_head: docs/catalogue.md's table.
+"""Every core variant on the grammar task, with three seeds and as many parameters as multi_head: docs/catalogue.md.
 
-Run from the repository root (a run a core at a time, three minutes each: 90 minutes on two cores; started again with the
-same folder it goes on where it was):
+Run from the repository root (three minutes a run, a run a core at a time: 90 minutes on two cores; started again with
+the same folder it goes on where it was):
 OMP_NUM_THREADS=1 python benchmarks/catalogue.py FOLDER
 
 It is the sweep that the first line printed shows, without plugins and presets, and then `attnframe compare` of it.
