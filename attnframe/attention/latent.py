@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attnframe.attention.base import Attention
 from attnframe.attention.functional import divide_into_heads, merge_heads, rotate, split_heads
 from attnframe.attention.mask import Mask
+from attnframe.attention.norms import RMSNorm
 from attnframe.errors import UserError
 from attnframe.registry import register_attention
-
-
-class _RMSNorm(nn.RMSNorm):
-    """`torch.nn.RMSNorm`, which warns where autocast gives it embeddings of another dtype than its weight has."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.normalized_shape, eps=self.eps) * self.weight
 
 
 @register_attention("latent")
@@ -65,12 +55,12 @@ class Latent(Attention):
         self.num_heads = num_heads
         self.theta = theta
         self.latent_down = nn.Linear(d_context, kv_rank, bias=bias)
-        self.latent_norm = _RMSNorm(kv_rank)
+        self.latent_norm = RMSNorm(kv_rank)
         self.key_up = nn.Linear(kv_rank, d_model, bias=bias)
         self.value_up = nn.Linear(kv_rank, d_model, bias=bias)
         self.rope_key_proj = nn.Linear(d_context, rope_dim, bias=bias)
         self.query_down = nn.Identity() if q_rank is None else nn.Linear(d_model, q_rank, bias=bias)
-        self.query_norm = nn.Identity() if q_rank is None else _RMSNorm(q_rank)
+        self.query_norm = nn.Identity() if q_rank is None else RMSNorm(q_rank)
         self.query_up = nn.Linear(d_model if q_rank is None else q_rank, d_model, bias=bias)
         self.rope_query_proj = nn.Linear(d_model if q_rank is None else q_rank, num_heads * rope_dim, bias=bias)
         self.output_proj = nn.Linear(d_model, d_model, bias=bias)

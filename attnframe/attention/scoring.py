@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnframe.attention.functional import rotate
 from attnframe.attention.mask import Mask
+from attnframe.attention.norms import RMSNorm
 from attnframe.backends import ScoreMod
 from attnframe.errors import UserError
 
@@ -36,8 +37,8 @@ class Scoring(nn.Module):
             raise UserError(f"softcap={softcap:g} must be above 0, or null for none")
         self.rope_base = rope_base if rope else None
         self.softcap = softcap
-        self.query_norm = nn.RMSNorm(head_dim, eps=1e-6) if qk_norm else None
-        self.key_norm = nn.RMSNorm(head_dim, eps=1e-6) if qk_norm else None
+        self.query_norm = RMSNorm(head_dim) if qk_norm else None
+        self.key_norm = RMSNorm(head_dim) if qk_norm else None
 
     def forward(
         self,
@@ -47,9 +48,7 @@ class Scoring(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """q and k as they are multiplied; with a cache `k` may hold the new keys alone."""
         if self.query_norm is not None and self.key_norm is not None:
-            # Under autocast the gains are wider than q and k, which a kernel wants in the type of v.
-            wide = self.query_norm.weight.dtype
-            q, k = self.query_norm(q.to(wide)).to(q.dtype), self.key_norm(k.to(wide)).to(k.dtype)
+            q, k = self.query_norm(q), self.key_norm(k)
         if self.rope_base is not None:
             first = mask.query_offset
             q = rotate(q, torch.arange(first, first + q.shape[2], device=q.device), base=self.rope_base)
