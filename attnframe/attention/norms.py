@@ -10,12 +10,12 @@ from torch.nn import functional as F
 class RMSNorm(nn.RMSNorm):
     """x / √(mean x² + ε) · gain over the last axis, of `width`, in the type of `x`.
 
-    Reference: Zhang & Sennrich 2019, section 3, https://arxiv.org/abs/1910.07467. The one of torch warns under autocast,
-    where the gain is wider than x.
+    Reference: Zhang & Sennrich 2019, section 3, https://arxiv.org/abs/1910.07467. The one of torch warns where autocast
+    makes x narrower than the gain.
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__(width, eps=eps)
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         return F.rms_norm(x, self.normalized_shape, eps=self.eps) * self.weight.to(x.dtype)

@@ -102,16 +102,20 @@ def value_maps(module: Attention, *, d_model: int, d_context: int) -> Float[Tens
     except Exception as error:  # as in `output_maps`
         _log.info("%s cannot be asked for its value maps: %r", type(module).__name__, error)
         return None
-    calls = recorder.calls[: len(recorder.calls) // 2]
-    maps = output_maps(module, calls, d_model=d_model, d_context=d_context)
-    if maps is None or len(calls) != 1:
+    if len(recorder.calls) != 2:
         return None
-    added = maps.delta([repeat_heads(calls[0].v, calls[0].q.shape[1])])[:, :, 0]  # [1 + d_context + 1, heads, d_model]
+    maps = output_maps(module, recorder.calls[:1], d_model=d_model, d_context=d_context)
+    if maps is None:
+        return None
+    call = recorder.calls[0]
+    added = maps.delta([repeat_heads(call.v, call.q.shape[1])])[:, :, 0]  # [1 + d_context + 1, heads, d_model]
     added = added[1:] - added[0]
-    whole, for_another_query = ((x[1:] - x[0]).to(added.dtype) for x in (found, for_another_query))
-    limit = _TOLERANCE * whole.abs().max().item()
     mixed = torch.einsum("c,chd->hd", mixture.to(added), added[:-1])
-    differences = [mixed - added[-1], added.sum(1) - whole, for_another_query - whole]
+    differences = [mixed - added[-1]]
+    # A lone key need not have all of the weight, nor the same for every query; what is made of it has to be linear.
+    for asked, returned in zip(recorder.calls, (found, for_another_query), strict=True):
+        differences.append(maps.delta([asked.output]).sum(1)[:, 0] + maps.bias - returned)
+    limit = _TOLERANCE * added.abs().max().item()
     return None if any(x.abs().max() > limit for x in differences) else added[:-1].transpose(0, 1)
 
 

@@ -154,14 +154,18 @@ def test_a_batch_gives_what_each_sentence_gives_alone(
     variant_name: str, backend_name: str, device: torch.device
 ) -> None:
     src, keep = sources(device)
-    model = make_model(variant_name, backend=backend_name, device=device, seed=2)
-    together = beam_search(model, src, keep, beam_size=4, n_best=4, max_lengths=LIMITS)
+    for seed in range(2, 9):
+        model = make_model(variant_name, backend=backend_name, device=device, seed=seed)
+        together = beam_search(model, src, keep, beam_size=4, n_best=4, max_lengths=LIMITS)
+        if len({len(one[0].ids) for one in together}) > 2:
+            break
+    else:
+        pytest.fail("they leave the batch together")
     alone = [
         beam_search(model, src[row : row + 1, :n], None, beam_size=4, n_best=4, max_lengths=LIMITS[row : row + 1])[0]
         for row, n in enumerate(LENGTHS)
     ]
     assert_same(together, alone)
-    assert len({len(one[0].ids) for one in together}) > 2, "they leave the batch together"
 
 
 def test_n_best_is_the_beginning_of_a_longer_list(device: torch.device) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from linear_in_heads import is_linear_in_heads
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -65,10 +66,13 @@ def test_every_backend_and_variant_has_them(
         with record_patterns(module, contributions=True) as patterns:
             module(query, context, context, padded(device))
         contributions = patterns["", 0].contributions
+        if not is_linear_in_heads(module, D_MODEL):
+            assert contributions is None
+            return
         assert contributions is not None
         assert contributions.shape == patterns["", 0].weights.shape
         assert (contributions[2] == 0).all(), "nothing may be attended to in the third sentence"
-        assert ((contributions > 0) == (patterns["", 0].weights > 0)).all()
+        assert ((contributions > 0) == (patterns["", 0].weights != 0)).all()
         found.append(contributions)
     assert_close(found[0], found[1], **EXACT)
 
@@ -79,6 +83,9 @@ def test_a_lone_key_adds_all_of_delta(variant_name: str, build: Callable[..., At
     with record_patterns(module, contributions=True) as patterns:
         delta = module(query, context[:, :1], context[:, :1])
     together = patterns["", 0].joint_contributions
+    if not is_linear_in_heads(module, D_MODEL):
+        assert together is None
+        return
     assert together is not None
     assert_close(together[..., 0], delta.norm(dim=-1).detach(), **EXACT)
 
