@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,24 @@ from omegaconf import OmegaConf
 import attnframe
 from attnframe import registry
 from attnframe.cli import composition
-from attnframe.cli.capable_backends import backends_that_run
-from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
+from attnframe.cli.kept_verdicts import conformance
+from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help, write
+from attnframe.cli.page_file import page_file
 from attnframe.errors import UserError, did_you_mean
 from attnframe.options import GIVEN, override_value
 
 USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NAME
 
   attnframe list                    every group, its default, and the names in it
-  attnframe list attention          variants and presets: formula, options with types and defaults, paper, file
+  attnframe list attention          variants and presets: formula, options with types and defaults, paper, file, and
+                                    what `attnframe check` has found of each as it is now
   attnframe list attention --backends
                                     also the backends that can run each one here; takes seconds, for each is tried
+  attnframe list attention --page catalogue.html
+                                    all of it on one HTML page that needs no network, with parameters, FLOPs, cache
+                                    per token, and the pattern of each variant on the same sentence
+  attnframe list attention --page catalogue.html model=small length=512
+                                    the same, counted at other sizes
   attnframe list backend            backends, and whether they can be used on this machine
   attnframe list model --json
   attnframe list attention | cut -f1
@@ -32,9 +41,19 @@ In a pipe: a header line, then one line for each name, columns between tabs.
 """
 
 _BACKENDS_FLAG = "--backends"
+_PAGE_FLAG = "--page"
 
 # Names in the ConfigStore that only give YAML files their types.
 _SCHEMA_SUFFIX = "_schema"
+
+
+@dataclass
+class _Asked:
+    group: str | None = None
+    with_backends: bool = False
+    as_json: bool = False
+    page: Path | None = None
+    settings: list[str] = field(default_factory=list)
 
 
 def main(arguments: list[str]) -> int:
@@ -42,24 +61,62 @@ def main(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE, end="")
         return 0
-    with_backends = _BACKENDS_FLAG in arguments
-    groups, as_json = split_json_flag([argument for argument in arguments if argument != _BACKENDS_FLAG])
-    if len(groups) > 1:
-        raise UserError(f"{' '.join(groups)}: one group at a time, for example `attnframe list {groups[0]}`")
-    if with_backends and groups != ["attention"]:
-        raise UserError(f"{_BACKENDS_FLAG} belongs to `attnframe list attention {_BACKENDS_FLAG}`")
+    asked = _parse(arguments)
     composition.prepare()
-    entries = _entries(groups[0]) if groups else _groups()
-    if with_backends:
+    if asked.page is not None:
+        _write_page(asked.page, asked.settings)
+        return 0
+    entries = _entries(asked.group) if asked.group else _groups()
+    if asked.with_backends:
+        # Here, for it imports what a list alone need not wait for.
+        from attnframe.cli.capable_backends import backends_that_run
+
         found = backends_that_run([entry["name"] for entry in entries])
         entries = [entry | {"backends": found[entry["name"]]} for entry in entries]
-    if as_json:
+    if asked.as_json:
         print_json(entries)
     else:
         # An empty group has no entry to take the columns from.
         columns = list(entries[0]) if entries else ["name"]
         print_table(columns, [[_shown(value) for value in entry.values()] for entry in entries])
     return 0
+
+
+def _parse(arguments: Sequence[str]) -> _Asked:
+    asked, left, words = _Asked(), list(arguments), []
+    while left:
+        item = left.pop(0)
+        flag, is_joined, value = item.partition("=")
+        if flag == _PAGE_FLAG:
+            asked.page = page_file(_PAGE_FLAG, value if is_joined else left.pop(0) if left else "", "catalogue.html")
+        elif item == _BACKENDS_FLAG:
+            asked.with_backends = True
+        elif not item.startswith("-") and is_joined:
+            asked.settings.append(item)
+        else:
+            words.append(item)
+    groups, asked.as_json = split_json_flag(words)
+    if len(groups) > 1:
+        raise UserError(f"{' '.join(groups)}: one group at a time, for example `attnframe list {groups[0]}`")
+    asked.group = groups[0] if groups else None
+    for flag, given in ((_BACKENDS_FLAG, asked.with_backends), (f"{_PAGE_FLAG} FILE", asked.page is not None)):
+        if given and asked.group != "attention":
+            raise UserError(f"{flag.partition(' ')[0]} belongs to `attnframe list attention {flag}`")
+    if asked.settings and asked.page is None:
+        raise UserError(f"{asked.settings[0]}: a list takes no settings; a page does: list attention {_PAGE_FLAG} FILE")
+    if asked.page is not None and asked.as_json:
+        raise UserError(f"{_PAGE_FLAG} and --json: give one of them")
+    return asked
+
+
+def _write_page(file: Path, settings: Sequence[str]) -> None:
+    # Here, for it imports what a list need not wait for.
+    from attnframe.cli.catalogue_page import write_page
+
+    write_page(file, settings, {name: _place(Path(each.file)) for name, each in registry.variants().items()})
+    # A device or a pipe has been given the page.
+    if file.is_file():
+        write(f"{os.path.relpath(file)}\n")
 
 
 def _groups() -> list[dict[str, Any]]:
@@ -97,11 +154,12 @@ def _variants() -> Iterator[dict[str, Any]]:
             "takes": [name for name in GIVEN if name in variant.takes],
             "paper": variant.paper,
             "file": _place(Path(variant.file)),
+            "conformance": conformance(variant),
         }
 
 
 def _presets() -> Iterator[dict[str, Any]]:
-    """YAML files of the group; their options are those that they set."""
+    """YAML files of the group; their options are those that they set. It is the variant behind one that is checked."""
     for name, file in _yaml_files("attention"):
         yield {
             "name": name,
@@ -113,6 +171,7 @@ def _presets() -> Iterator[dict[str, Any]]:
             "takes": [],
             "paper": None,
             "file": _place(file),
+            "conformance": None,
         }
 
 
