@@ -15,7 +15,8 @@ from attnframe.catalogue.content import Maps
 from attnframe.errors import UserError
 from attnframe.patterns import record_patterns
 
-SENTENCE: Final = tuple("the cat saw the dog because the dog was near the old white house".split())
+_WORDS: Final = "the cat saw the dog because the dog was near the old white house"
+SENTENCE: Final = tuple(_WORDS.split())
 """Words come again, so that one sees whether a variant tells them apart: embeddings have no positions in them."""
 
 D_MODEL: Final = 128
@@ -33,8 +34,8 @@ def maps_on_sentence(name: str) -> dict[str, Maps | str]:
 
     Every variant gets the same embeddings, one for each different word, and weights of the same name have the same
     numbers in each: two maps differ by what the variants do, not by what was drawn. Matrices are drawn anew with
-    deviation √(1.5 / inputs); what has one axis, such as a norm's gain, stays as the variant sets it, without the biases
-    that it can be built without.
+    deviation √(1.5 / inputs); what has one axis, such as a norm's gain, stays as the variant sets it. It is built
+    without the biases that it can do without.
     """
     return {mask_name: _maps(name, mask) for mask_name, mask in MASKS.items()}
 
@@ -69,6 +70,10 @@ def _maps(name: str, mask: Mask) -> Maps | str:
     if here in patterns.missing:
         return patterns.missing[here]
     pattern = patterns[here]
+    if not pattern.weights.numel():
+        return (
+            f"{type(module).__name__} reports a pattern of shape {list(pattern.weights.shape)}, which holds no weight"
+        )
     return Maps(pattern.weights[0].double().numpy(), str(pattern.kind))
 
 

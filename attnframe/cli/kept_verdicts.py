@@ -40,10 +40,10 @@ def verdict_key(variant: Variant) -> str | None:
     That is the variant's source as `files_behind` finds it, attnframe's own code without the files of other variants,
     and the versions of attnframe, torch and Python.
     """
-    files = files_behind([variant.cls])
-    if variant.cls.__module__ not in files:
-        return None
     try:
+        files = files_behind([variant.cls])
+        if variant.cls.__module__ not in files:
+            return None
         parts = [
             variant.name,
             sorted((name, source_digest(file)) for name, file in files.items()),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import attnframe
 from attnframe import registry
 from attnframe.cli import composition
 from attnframe.cli.kept_verdicts import conformance
-from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help, write
-from attnframe.cli.page_file import page_file
+from attnframe.cli.list_arguments import parse
+from attnframe.cli.output import print_json, print_table, wants_help, write
 from attnframe.errors import UserError, did_you_mean
 from attnframe.options import GIVEN, override_value
 
@@ -40,20 +39,8 @@ USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NA
 In a pipe: a header line, then one line for each name, columns between tabs.
 """
 
-_BACKENDS_FLAG = "--backends"
-_PAGE_FLAG = "--page"
-
 # Names in the ConfigStore that only give YAML files their types.
 _SCHEMA_SUFFIX = "_schema"
-
-
-@dataclass
-class _Asked:
-    group: str | None = None
-    with_backends: bool = False
-    as_json: bool = False
-    page: Path | None = None
-    settings: list[str] = field(default_factory=list)
 
 
 def main(arguments: list[str]) -> int:
@@ -61,7 +48,7 @@ def main(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE, end="")
         return 0
-    asked = _parse(arguments)
+    asked = parse(arguments)
     composition.prepare()
     if asked.page is not None:
         _write_page(asked.page, asked.settings)
@@ -80,33 +67,6 @@ def main(arguments: list[str]) -> int:
         columns = list(entries[0]) if entries else ["name"]
         print_table(columns, [[_shown(value) for value in entry.values()] for entry in entries])
     return 0
-
-
-def _parse(arguments: Sequence[str]) -> _Asked:
-    asked, left, words = _Asked(), list(arguments), []
-    while left:
-        item = left.pop(0)
-        flag, is_joined, value = item.partition("=")
-        if flag == _PAGE_FLAG:
-            asked.page = page_file(_PAGE_FLAG, value if is_joined else left.pop(0) if left else "", "catalogue.html")
-        elif item == _BACKENDS_FLAG:
-            asked.with_backends = True
-        elif not item.startswith("-") and is_joined:
-            asked.settings.append(item)
-        else:
-            words.append(item)
-    groups, asked.as_json = split_json_flag(words)
-    if len(groups) > 1:
-        raise UserError(f"{' '.join(groups)}: one group at a time, for example `attnframe list {groups[0]}`")
-    asked.group = groups[0] if groups else None
-    for flag, given in ((_BACKENDS_FLAG, asked.with_backends), (f"{_PAGE_FLAG} FILE", asked.page is not None)):
-        if given and asked.group != "attention":
-            raise UserError(f"{flag.partition(' ')[0]} belongs to `attnframe list attention {flag}`")
-    if asked.settings and asked.page is None:
-        raise UserError(f"{asked.settings[0]}: a list takes no settings; a page does: list attention {_PAGE_FLAG} FILE")
-    if asked.page is not None and asked.as_json:
-        raise UserError(f"{_PAGE_FLAG} and --json: give one of them")
-    return asked
 
 
 def _write_page(file: Path, settings: Sequence[str]) -> None:
