@@ -126,8 +126,10 @@ def test_a_map_is_as_dark_as_its_weights_and_the_pointer_reads_them(show: Show) 
     assert page.locator("#theme").get_attribute("aria-pressed") == "true"
 
     row, column = 4, 2
-    box = picture.locator("svg.head").nth(1).bounding_box()
-    scale = box["width"] / picture.locator("svg.head").nth(1).evaluate("svg => svg.viewBox.baseVal.width")
+    drawing = picture.locator("svg.head").nth(1)
+    drawing.scroll_into_view_if_needed()
+    box = drawing.bounding_box()
+    scale = box["width"] / drawing.evaluate("svg => svg.viewBox.baseVal.width")
     page.mouse.move(box["x"] + scale * (58 + 13 * column + 6), box["y"] + scale * (54 + 13 * row + 6))
     said = picture.locator(".reading").inner_text()
     assert said.startswith(f"head 2: “{SENTENCE[row]}” (5) looks at “{SENTENCE[column]}” (3): ")
