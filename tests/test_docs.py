@@ -83,6 +83,7 @@ def _run(command: str, folder: Path) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "ATTNFRAME_PLUGINS"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["BROWSER"] = "true"  # a command that opens nothing
+    environment["XDG_CACHE_HOME"] = str(folder / "cache")
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,

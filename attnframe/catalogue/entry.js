@@ -169,13 +169,14 @@ function rich(text) {
 
 /** The same with indices below the line: of one letter any, of a longer word one letter. */
 function typeset(text) {
-  const index = /(?<!\w)([A-Za-zΑ-Ωα-ω]_[A-Za-z\d]+|[A-Za-z]+_[A-Za-z\d])(?![A-Za-z\d_])/;
+  const index =
+    /(?<!\w)([A-Za-zΑ-Ωα-ω]'?(?:_(?:\{[^{}]*\}|[A-Za-z\d]+))+|[A-Za-z]+_[A-Za-z\d])(?![A-Za-z\d_])/;
   return rich(text).flatMap((part) => {
     if (typeof part !== "string") return [part];
     return part.split(index).flatMap((piece, place) => {
       if (place % 2 === 0) return [piece];
-      const [letter, below] = piece.split("_");
-      return [letter, element("sub", {}, below)];
+      const [base, ...below] = piece.split(/_(\{[^{}]*\}|[^_{}]+)/).filter(Boolean);
+      return [base, element("sub", {}, below.map((one) => one.replace(/[{}]/g, "")).join(", "))];
     });
   });
 }

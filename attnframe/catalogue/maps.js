@@ -69,7 +69,8 @@ function cellPaths(weights, scale) {
   weights.forEach((row, at) =>
     row.forEach((weight, to) => {
       const colour = weight === null ? null : cssColour(scale.colour(scale.place(weight)));
-      const square = `M${ROW_LABELS + to * CELL} ${COLUMN_LABELS + at * CELL}h${CELL - 0.5}v${CELL - 0.5}h${0.5 - CELL}z`;
+      const side = CELL - 0.5;
+      const square = `M${ROW_LABELS + to * CELL} ${COLUMN_LABELS + at * CELL}h${side}v${side}h${-side}z`;
       squares.set(colour, (squares.get(colour) ?? "") + square);
     }),
   );
@@ -89,8 +90,8 @@ function picture(title, maps, words, scale) {
       if (row === null) return reading.replaceChildren();
       const weight = weights[row][column];
       const number = weight === null ? "not finite" : exactNumber(weight, scale.largest);
-      const [from, to] = [words[row] ?? row + 1, words[column] ?? column + 1];
-      return reading.replaceChildren(`${name}: “${from}” (${row + 1}) looks at “${to}” (${column + 1}): ${number}`);
+      const [from, to] = [row, column].map((place) => `“${words[place] ?? ""}” (${place + 1})`);
+      return reading.replaceChildren(`${name}: ${from} looks at ${to}: ${number}`);
     };
     return element(
       "div",

@@ -43,7 +43,7 @@ function writeContents(catalogue) {
   [...figure.querySelector("tbody").rows].forEach((line, place) => {
     const { name, conformance, formula } = catalogue.entries[place];
     line.cells[0].replaceChildren(element("a", { href: `#${entryId(name)}` }, name));
-    line.cells[1].replaceChildren(element("span", { class: "short-formula", title: formula }, ...rich(formula)));
+    line.cells[1].replaceChildren(element("span", { class: "short-formula", title: formula }, ...typeset(formula)));
     line.cells[2].className = "thumbnails";
     for (const column of numeric) {
       const value = rows[place][column];
@@ -57,5 +57,7 @@ function writeContents(catalogue) {
   // There is nothing to sort maps by.
   const maps = figure.querySelectorAll("th")[2];
   maps.replaceChildren("maps");
-  return new Map(catalogue.entries.map((entry, place) => [entry.name, figure.querySelector("tbody").rows[place].cells[2]]));
+  maps.className = "";
+  const cells = [...figure.querySelector("tbody").rows].map((line) => line.cells[2]);
+  return new Map(catalogue.entries.map((entry, place) => [entry.name, cells[place]]));
 }

@@ -46,7 +46,8 @@ def verdict_key(variant: Variant) -> str | None:
             return None
         parts = [
             variant.name,
-            sorted((name, source_digest(file)) for name, file in files.items()),
+            # Without the modules' names: a plugin's depends on what else is loaded.
+            sorted(map(source_digest, files.values())),
             _house(frozenset(other.file for other in registry.variants().values())),
             [metadata.version("attnframe"), metadata.version("torch"), platform.python_version()],
         ]
