@@ -10,7 +10,7 @@ function openCatalogue() {
   const draw = () => {
     const plain = new Scale({ kind: "probability", range: () => [0, 1] }, "weights", false);
     byId("scale").replaceChildren(
-      scaleKey(plain, "the scale of every map whose rows are probabilities; another has its own below it."),
+      scaleKey(plain, "the scale of maps whose rows are probabilities; others have their own."),
     );
     for (const [entry, section] of sections) {
       drawPictures(section, entry, CATALOGUE.drawn.words);
@@ -20,8 +20,25 @@ function openCatalogue() {
   };
   draw();
   listenToTheme(draw);
+  printByDay(draw);
   // The sections were not there when the browser looked for the one in the address.
   if (location.hash) byId(location.hash.slice(1))?.scrollIntoView();
+}
+
+/** Paper is white, whatever the page is. */
+function printByDay(draw) {
+  const root = document.documentElement;
+  let chosen;
+  addEventListener("beforeprint", () => {
+    chosen = root.dataset.theme;
+    root.dataset.theme = "light";
+    draw();
+  });
+  addEventListener("afterprint", () => {
+    if (chosen) root.dataset.theme = chosen;
+    else delete root.dataset.theme;
+    draw();
+  });
 }
 
 openCatalogue();

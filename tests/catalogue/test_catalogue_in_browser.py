@@ -147,6 +147,16 @@ def test_a_map_is_as_dark_as_its_weights_and_the_pointer_reads_them(show: Show) 
     assert picture.locator(".reading").inner_text() == ""
 
 
+def test_it_is_printed_by_day(show: Show) -> None:
+    page = show(catalogue(), theme="dark")
+    by_night = fill(page, 1, 1)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    by_day = fill(page, 1, 1)
+    assert contrast("rgb(0, 0, 0)", by_day) > 10 > contrast("rgb(0, 0, 0)", by_night)
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert fill(page, 1, 1) == by_night
+
+
 def test_weights_below_zero_are_of_another_colour_and_have_a_key(show: Show) -> None:
     shown = maps(3, kind="signed", low=-1)
     page = show(catalogue(entry("multi_head", maps={"unmasked": shown, "causal": shown}), entry("plain")))
