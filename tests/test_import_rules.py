@@ -17,13 +17,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What a module or folder of the package may import of the package at run time, beside itself.
 # What is not named here (the package's own __init__, modules beside the folders) may import everything.
-_FOUNDATION = {"errors", "options", "registry", "discovery"}
+_FOUNDATION = {"errors", "options", "registry", "discovery", "sources"}
 _ATTENTION = _FOUNDATION | {"attention", "backends"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},
     "registry": {"errors", "options"},
     "discovery": {"errors", "registry"},
+    "sources": {"errors", "discovery"},
     "backends": {"errors"},
     "attention": _FOUNDATION | {"backends"},
     "data": {"errors"},
@@ -31,11 +32,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "patterns": _ATTENTION | {"data.schema"},
     "testing": _ATTENTION | {"model", "patterns"},
     "runs": _ATTENTION | {"model", "patterns", "data"},
+    "catalogue": _ATTENTION | {"model", "patterns"},
     "comparison": _ATTENTION | {"model", "patterns", "data", "runs"},
     "training": _ATTENTION | {"model", "patterns", "data", "runs"},
     "sweeps": _ATTENTION | {"model", "patterns", "data", "runs", "training"},
 }
-STANDARD_LIBRARY_ONLY = {"errors", "options", "registry", "discovery"}
+STANDARD_LIBRARY_ONLY = {"errors", "options", "registry", "discovery", "sources"}
 
 # A distribution's top-level name: where alone it may be imported.
 ONLY_IN: dict[str, set[str]] = {

@@ -1,4 +1,4 @@
-"""Which backends can run each choice of `attention=`, at the sizes of the default model."""
+"""Which backends can run each choice of `attention=`, at the sizes of the default model or of another."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from attnframe.cli import composition, messages, settings
 from attnframe.errors import UserError
 
 
-def backends_that_run(names: Sequence[str]) -> dict[str, list[str]]:
+def backends_that_run(names: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, list[str]]:
     """For each variant or preset the backends without a reason against it on the device that a run takes.
 
     In the order in which `auto` tries them. A variant that computes its attention itself runs whatever the backend.
-    Raises `UserError` for a preset that is none.
+    `overrides` change the sizes of the model. Raises `UserError` for a preset that is none.
     """
-    model = _settings([])["model"]
+    model = composed(overrides)["model"]
     found = {}
     for name in names:
-        choice = {"name": name} if name in registry.variants() else _settings([f"attention={name}"])["attention"]
+        choice = {"name": name} if name in registry.variants() else composed([f"attention={name}"])["attention"]
         options = {key: value for key, value in choice.items() if key != "name"}
         each = capabilities(
             d_model=model["d_model"],
@@ -38,8 +38,10 @@ def backends_that_run(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _settings(overrides: list[str]) -> dict[str, Any]:
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings of a run with `overrides`, as plain values. Raises `UserError`."""
+    given = list(overrides)
     try:
-        return settings.plain(composition.compose_config(overrides))
+        return settings.plain(composition.compose_config(given))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(messages.sentence(error, overrides)) from error
+        raise UserError(messages.sentence(error, given)) from error

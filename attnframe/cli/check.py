@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnframe import discovery, registry
+from attnframe.cli import kept_verdicts
 from attnframe.cli.output import print_json, print_table, wants_help
 from attnframe.errors import UserError, did_you_mean
 
@@ -29,7 +30,8 @@ USAGE = """attnframe check NAME|FILE|all ... [--backend BACKEND] [--only CHECK] 
 
 Each variant is tried with its defaults and with each int, float, bool and enum option at another value. What fails is
 shown with its smallest failing case and with what should hold. Exit code 1 if anything fails. docs/checking.md says
-what each check means, and how to use them in tests of your own.
+what each check means, and how to use them in tests of your own. What a full run finds, without --backend and --only,
+`attnframe list attention` shows until the code is changed.
 """
 
 _FLAGS = ("--backend", "--only", "--slow", "--json", "-h")
@@ -58,9 +60,18 @@ def main(arguments: list[str]) -> int:
     # Here and not above: -h and a mistyped name need not wait for it.
     from attnframe.testing import check_variant
 
+    # Of the code as it was loaded: a file may be edited while it is checked.
+    keys = (
+        {}
+        if asked.backend or asked.only
+        else {name: kept_verdicts.verdict_key(each) for name, each in variants.items()}
+    )
     verdicts: list[Verdict] = []
-    for variant in variants.values():
-        verdicts += check_variant(variant, backend=asked.backend, only=asked.only, slow=asked.slow)
+    for name, variant in variants.items():
+        found = list(check_variant(variant, backend=asked.backend, only=asked.only, slow=asked.slow))
+        verdicts += found
+        if key := keys.get(name):
+            _keep(variant, key, found)
     if asked.as_json:
         print_json([_as_json(verdict) for verdict in verdicts])
     else:
@@ -69,6 +80,15 @@ def main(arguments: list[str]) -> int:
     failed = [verdict for verdict in verdicts if verdict.failed]
     _say(f"{len(variants)} variants, {len(verdicts)} checks, {len(failed)} failed")
     return 1 if failed else 0
+
+
+def _keep(variant: registry.Variant, key: str, verdicts: Sequence[Verdict]) -> None:
+    """For `attnframe list attention`; a verdict that cannot be kept is one all the same."""
+    try:
+        kept_verdicts.keep(variant, key, verdicts)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        _say(f"`attnframe list attention` will not know of the verdict on {variant.name}: {reason or error}")
 
 
 def _variants(target: str) -> list[registry.Variant]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,30 @@ from omegaconf import OmegaConf
 import attnframe
 from attnframe import registry
 from attnframe.cli import composition
-from attnframe.cli.capable_backends import backends_that_run
-from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
+from attnframe.cli.kept_verdicts import conformance
+from attnframe.cli.list_arguments import parse
+from attnframe.cli.output import print_json, print_table, wants_help, write
 from attnframe.errors import UserError, did_you_mean
 from attnframe.options import GIVEN, override_value
 
 USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NAME
 
   attnframe list                    every group, its default, and the names in it
-  attnframe list attention          variants and presets: formula, options with types and defaults, paper, file
+  attnframe list attention          variants and presets: formula, options with types and defaults, paper, file, and
+                                    what `attnframe check` has found of each as it is now
   attnframe list attention --backends
                                     also the backends that can run each one here; takes seconds, for each is tried
+  attnframe list attention --page catalogue.html
+                                    all of it on one HTML page that needs no network, with parameters, FLOPs, cache
+                                    per token, and the pattern of each variant on the same sentence
+  attnframe list attention --page catalogue.html model=small length=512
+                                    the same, counted at other sizes
   attnframe list backend            backends, and whether they can be used on this machine
   attnframe list model --json
   attnframe list attention | cut -f1
 
 In a pipe: a header line, then one line for each name, columns between tabs.
 """
-
-_BACKENDS_FLAG = "--backends"
 
 # Names in the ConfigStore that only give YAML files their types.
 _SCHEMA_SUFFIX = "_schema"
@@ -42,24 +48,35 @@ def main(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE, end="")
         return 0
-    with_backends = _BACKENDS_FLAG in arguments
-    groups, as_json = split_json_flag([argument for argument in arguments if argument != _BACKENDS_FLAG])
-    if len(groups) > 1:
-        raise UserError(f"{' '.join(groups)}: one group at a time, for example `attnframe list {groups[0]}`")
-    if with_backends and groups != ["attention"]:
-        raise UserError(f"{_BACKENDS_FLAG} belongs to `attnframe list attention {_BACKENDS_FLAG}`")
+    asked = parse(arguments)
     composition.prepare()
-    entries = _entries(groups[0]) if groups else _groups()
-    if with_backends:
+    if asked.page is not None:
+        _write_page(asked.page, asked.settings)
+        return 0
+    entries = _entries(asked.group) if asked.group else _groups()
+    if asked.with_backends:
+        # Here, for it imports what a list alone need not wait for.
+        from attnframe.cli.capable_backends import backends_that_run
+
         found = backends_that_run([entry["name"] for entry in entries])
         entries = [entry | {"backends": found[entry["name"]]} for entry in entries]
-    if as_json:
+    if asked.as_json:
         print_json(entries)
     else:
         # An empty group has no entry to take the columns from.
         columns = list(entries[0]) if entries else ["name"]
         print_table(columns, [[_shown(value) for value in entry.values()] for entry in entries])
     return 0
+
+
+def _write_page(file: Path, settings: Sequence[str]) -> None:
+    # Here, for it imports what a list need not wait for.
+    from attnframe.cli.catalogue_page import write_page
+
+    write_page(file, settings, {name: _place(Path(each.file)) for name, each in registry.variants().items()})
+    # A device or a pipe has been given the page.
+    if file.is_file():
+        write(f"{os.path.relpath(file)}\n")
 
 
 def _groups() -> list[dict[str, Any]]:
@@ -97,11 +114,12 @@ def _variants() -> Iterator[dict[str, Any]]:
             "takes": [name for name in GIVEN if name in variant.takes],
             "paper": variant.paper,
             "file": _place(Path(variant.file)),
+            "conformance": conformance(variant),
         }
 
 
 def _presets() -> Iterator[dict[str, Any]]:
-    """YAML files of the group; their options are those that they set."""
+    """YAML files of the group; their options are those that they set. It is the variant behind one that is checked."""
     for name, file in _yaml_files("attention"):
         yield {
             "name": name,
@@ -113,6 +131,7 @@ def _presets() -> Iterator[dict[str, Any]]:
             "takes": [],
             "paper": None,
             "file": _place(file),
+            "conformance": None,
         }
 
 

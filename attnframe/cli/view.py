@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from attnframe.cli.browser import open_in_browser
 from attnframe.cli.output import wants_help, write
+from attnframe.cli.page_file import page_file
 from attnframe.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ still going on is shown as far as it has come. Without a screen nothing is opene
 
 _FLAGS = ("--no-open", "--output", "-h")
 _MOST_RUNS = 2
-_PAGES = (".html", ".htm")
 
 
 def main(arguments: list[str]) -> int:
@@ -81,7 +81,7 @@ def _parse(arguments: Sequence[str]) -> tuple[list[Path], Path | None, bool]:
         if item == "--no-open":
             opens = False
         elif flag == "--output":
-            output = _output(value if is_joined else left.pop(0) if left else "")
+            output = page_file("--output", value if is_joined else left.pop(0) if left else "", "report.html")
         elif item.startswith("-"):
             raise UserError(f"{item}: there is no such flag; {did_you_mean(item, _FLAGS)}")
         else:
@@ -102,26 +102,6 @@ def _folder(item: str) -> Path:
     if not item.startswith("run=") and re.match(r"[+~]*[A-Za-z_][\w.@]*=", item) and not path.is_dir():
         raise UserError(f"{item}: view takes folders and flags, no settings")
     return path
-
-
-def _output(item: str) -> Path:
-    """A file that may be written: no folder, and nothing that is there already and is no page."""
-    if not item:
-        raise UserError("--output needs its FILE: --output FILE")
-    file = Path(item).expanduser()
-    try:
-        is_folder, is_file = file.is_dir(), file.is_file()
-    except OSError as error:
-        raise UserError(f"--output {item} cannot be written: {error.strerror}") from error
-    if is_folder:
-        raise UserError(f"--output {item}: this is a folder; name a file, such as {file / 'report.html'}")
-    name = os.path.realpath(file)
-    if is_file and not name.lower().endswith(_PAGES):
-        raise UserError(
-            f"--output {item}: {os.path.relpath(name)} is there already and ends in neither {' nor '.join(_PAGES)}, so "
-            "it is not replaced"
-        )
-    return file
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from attnframe.data.sources import corpus_of
 from attnframe.model import AttentionFactory
-from attnframe.sweeps.sources import read_source, source_files
+from attnframe.sources import source_digest
+from attnframe.sweeps.sources import source_files
 
 # Where results go and how they are shown changes none of them.
 _OUTPUTS = ("name", "logger")
@@ -65,11 +65,6 @@ class Identities:
         if key not in self._data:
             self._data[key] = corpus_of(data).hash()
         return self._data[key]
-
-
-def source_digest(file: Path) -> str:
-    """The digest of a source file's text. Raises `UserError` where it has gone away."""
-    return hashlib.sha256(read_source(file)).hexdigest()
 
 
 def _computed(settings: Mapping[str, Any]) -> dict[str, Any]:

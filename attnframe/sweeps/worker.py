@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
-from attnframe.sweeps.identity import source_digest
+from attnframe.sources import source_digest
 from attnframe.sweeps.search.assignment import TRIAL_FILE
 from attnframe.sweeps.sources import source_files
 from attnframe.sweeps.sweep_folder import JobRecord, SweepFolder

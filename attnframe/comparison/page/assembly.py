@@ -16,6 +16,7 @@ _SHELL: Final = Shell(
     styles=(
         (_PATTERNS, "sheet.css"),
         (_PATTERNS, "heatmap.css"),
+        (_PATTERNS, "sorting.css"),
         (_HERE, "groups.css"),
         (_HERE, "forest.css"),
         (_HERE, "curves.css"),
@@ -31,9 +32,9 @@ _SHELL: Final = Shell(
         (_PATTERNS, "heatmap.js"),
         (_PATTERNS, "plot.js"),
         (_PATTERNS, "tables.js"),
+        (_PATTERNS, "sorting.js"),
         (_PATTERNS, "opening.js"),
         (_HERE, "groups.js"),
-        (_HERE, "sorting.js"),
         (_HERE, "axis.js"),
         (_HERE, "forest.js"),
         (_HERE, "curve_chart.js"),
