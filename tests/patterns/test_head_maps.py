@@ -34,18 +34,6 @@ def by_hand(module: nn.Module) -> Tensor:
     return torch.stack([downs[head * len(downs) // len(ups)].T @ b.T for head, b in enumerate(ups)])
 
 
-def has_a_value_map(module: nn.Module) -> bool:
-    """Whether ΔE of a query with one key is linear in that key's embedding, but for a bias, and minds no query."""
-    one, other = torch.randn(2, 1, 1, D_MODEL, dtype=torch.float64)
-    nothing = torch.zeros_like(one)
-
-    def added(query: Tensor, key: Tensor) -> Tensor:
-        return module(query, key, key) - module(query, nothing, nothing)
-
-    parts = added(one, one) + added(one, other)
-    return all(torch.allclose(added(query, one + other), parts, rtol=0, atol=1e-9) for query in (one, other))
-
-
 def has_a_value_map(module: Attention) -> bool:
     """Whether what is attended to is linear in its embedding, but for a bias, and ΔE in what is attended to."""
     one, other = torch.randn(2, 1, 1, D_MODEL, dtype=torch.float64)
