@@ -143,7 +143,7 @@ class Choosy(Attention):
 def test_options_are_tried_at_one_other_legal_value() -> None:
     register_attention("choosy")(Choosy)
     subject = Subject(registry.variants()["choosy"], d_model=SIZES[1][0])
-    assert option_sets(subject) == [{}, {"rank": 3}, {"share": 0.35}, {"flag": False}, {"colour": Colour.BLUE}]
+    assert option_sets(subject) == [{}, {"rank": 2}, {"share": 0.35}, {"flag": False}, {"colour": Colour.BLUE}]
 
 
 class WrongWithOneOption(Attention):
