@@ -21,7 +21,7 @@ __all__ = [
     "split_heads",
 ]
 
-# Tokens whose products a causal `linear_attention` forms directly, between two sums over all earlier ones.
+# Tokens whose products a causal `linear_attention` forms directly; those of earlier ones it has summed up.
 _CHUNK = 64
 
 
@@ -130,11 +130,14 @@ def _divided(sums: Tensor, total: Tensor) -> Tensor:
 def _causal_sums(q: Tensor, k: Tensor, v: Tensor, offset: int) -> Tensor:
     """Σ_{j ≤ i} (q_i·k_j)·v_j for the query at position i = `offset`, offset + 1, ..."""
     queries, end = q.shape[2], offset + q.shape[2]
-    first, last = offset // _CHUNK, -(-end // _CHUNK)
-    ahead = offset - first * _CHUNK
-    q = F.pad(q, (0, 0, ahead, last * _CHUNK - end)).unflatten(2, (-1, _CHUNK))
-    k, v = (F.pad(x, (0, 0, 0, last * _CHUNK - x.shape[2])).unflatten(2, (-1, _CHUNK)) for x in (k, v))
-    # Entry c is the sum over the chunks before c; taking chunk c off the sum up to it would leave a rounding error.
-    earlier = F.pad((k.mT @ v).cumsum(2), (0, 0, 0, 0, 1, 0))[:, :, first:last]
-    within = (q @ k[:, :, first:].mT).tril() @ v[:, :, first:]
-    return (within + q @ earlier).flatten(2, 3)[:, :, ahead : ahead + queries]
+    chunk = min(_CHUNK, end)
+    first, last = offset // chunk, -(-end // chunk)
+    ahead = offset - first * chunk
+    q = F.pad(q, (0, 0, ahead, last * chunk - end)).unflatten(2, (-1, chunk))
+    k, v = (F.pad(x, (0, 0, 0, last * chunk - x.shape[2])).unflatten(2, (-1, chunk)) for x in (k, v))
+    sums = (q @ k[:, :, first:].mT).tril() @ v[:, :, first:]
+    if last > 1:
+        # Entry c is the sum over the chunks before c; taking chunk c off the sum up to it would leave a rounding error.
+        earlier = F.pad((k.mT @ v).cumsum(2), (0, 0, 0, 0, 1, 0))[:, :, first:last]
+        sums = sums + q @ earlier
+    return sums.flatten(2, 3)[:, :, ahead : ahead + queries]
