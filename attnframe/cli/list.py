@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,13 +92,19 @@ def _variants() -> Iterator[dict[str, Any]]:
             "kind": "variant",
             "about": variant.summary,
             "options": [
-                {"name": option.name, "type": option.type_name, "default": option.default} for option in variant.options
+                {"name": option.name, "type": option.type_name, "default": _as_written(option.default)}
+                for option in variant.options
             ],
             # In the order of a signature, not of a set.
             "takes": [name for name in GIVEN if name in variant.takes],
             "paper": variant.paper,
             "file": _place(Path(variant.file)),
         }
+
+
+def _as_written(default: Any) -> Any:
+    """A default as a config holds it: the name of a member."""
+    return default.name if isinstance(default, enum.Enum) else default
 
 
 def _presets() -> Iterator[dict[str, Any]]:
