@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnframe import Attention, Mask, UserError, register_attention, registry, split_heads
-from attnframe.attention import trace_attend
+from attnframe.attention import KeyValueCache
 from attnframe.backends import backends
 from attnframe.model import SITES, AttentionFactory, Seq2Seq, VariantChoice
 from attnframe.model.accounting import count_attention, count_seq2seq
@@ -53,11 +53,15 @@ def test_parameters_and_cache_are_those_of_built_modules(variant_name: str, bias
         assert site.layer_parameters == size(built[0])
         takes_heads = "num_heads" in registry.variants()[variant_name].takes
         assert site.head_parameters * (HEADS if takes_heads else 1) == pytest.approx(site.layer_parameters)
-        calls = trace_attend(built[0], d_model=D_MODEL, d_context=D_MODEL)
-        kept = sum(call.k[0, :, 0].numel() + call.v[0, :, 0].numel() for call in calls)
+        cache, x = KeyValueCache([built[0]]), torch.zeros(1, LENGTH, D_MODEL)
+        with cache.attached():
+            for start, new in ((0, x[:, :-1]), (LENGTH - 1, x[:, -1:])):
+                built[0](new, new, new, Mask(causal=True, query_offset=start, key_offset=start))
+        kept, rest = divmod(cache.elements, LENGTH)
+        assert rest == 0
         if site.site == "encoder_self":
             assert (site.cache_per_token, site.cache_bytes_per_token) == (0, 0)
-        elif calls:
+        elif built[0].can_be_cached:
             assert (site.cache_per_token, site.cache_bytes_per_token) == (kept * site.layers, 4 * kept * site.layers)
         else:
             assert site.cache_per_token is None

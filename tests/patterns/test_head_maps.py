@@ -31,6 +31,7 @@ def by_hand(module: nn.Module) -> Tensor:
     return torch.stack([a.T @ b.T for a, b in zip(down.chunk(heads), up.chunk(heads, dim=1), strict=True)])
 
 
+@pytest.mark.of_attend
 def test_the_value_map_is_the_product_of_its_matrices(
     variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
 ) -> None:
@@ -61,6 +62,7 @@ def test_another_width_of_context(build: Callable[..., Attention]) -> None:
     assert_close(found, by_hand(module).detach(), **EXACT)
 
 
+@pytest.mark.of_attend
 def test_the_deltas_of_all_heads_and_the_bias_are_what_is_returned(
     variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
 ) -> None:
