@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -19,7 +20,7 @@ import torch
 from offline_browser import browser, open_html  # noqa: F401
 
 from attnframe import build_attention, discovery, registry
-from attnframe.attention import Attention
+from attnframe.attention import Attention, trace_attend
 from attnframe.backends import BackendError, backends
 from attnframe.errors import UserError
 
@@ -39,11 +40,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`variant_name` is each core variant in turn, `backend_name` each backend."""
+    """`variant_name` is each core variant in turn, of a test marked `of_attend` those that call it; `backend_name` is
+    each backend."""
     if "variant_name" in metafunc.fixturenames:
-        metafunc.parametrize("variant_name", list(registry.variants()))
+        names = list(registry.variants())
+        if metafunc.definition.get_closest_marker("of_attend"):
+            names = [name for name in names if _calls_attend(name)]
+        metafunc.parametrize("variant_name", names)
     if "backend_name" in metafunc.fixturenames:
         metafunc.parametrize("backend_name", list(backends()))
+
+
+@functools.cache
+def _calls_attend(name: str) -> bool:
+    return bool(trace_attend(build_attention(name, d_model=24, num_heads=4), d_model=24, d_context=24))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,7 +6,13 @@ import pkgutil
 from attnframe.attention.base import Attention
 from attnframe.attention.build import build_attention, settle_backend
 from attnframe.attention.caching import KeyValueCache
-from attnframe.attention.functional import masked_softmax, merge_heads, split_heads
+from attnframe.attention.functional import (
+    linear_attention,
+    linear_attention_weights,
+    masked_softmax,
+    merge_heads,
+    split_heads,
+)
 from attnframe.attention.interventions import intervene, uniform_heads, zero_heads
 from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Intervention, Observer, PatternKind
@@ -27,6 +33,8 @@ __all__ = [
     "PatternKind",
     "build_attention",
     "intervene",
+    "linear_attention",
+    "linear_attention_weights",
     "masked_softmax",
     "merge_heads",
     "observe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import os
 from collections.abc import Iterator, Sequence
@@ -108,7 +109,8 @@ def _variants() -> Iterator[dict[str, Any]]:
             "kind": "variant",
             "about": variant.summary,
             "options": [
-                {"name": option.name, "type": option.type_name, "default": option.default} for option in variant.options
+                {"name": option.name, "type": option.type_name, "default": _as_written(option.default)}
+                for option in variant.options
             ],
             # In the order of a signature, not of a set.
             "takes": [name for name in GIVEN if name in variant.takes],
@@ -116,6 +118,11 @@ def _variants() -> Iterator[dict[str, Any]]:
             "file": _place(Path(variant.file)),
             "conformance": conformance(variant),
         }
+
+
+def _as_written(default: Any) -> Any:
+    """A default as a config holds it: the name of a member."""
+    return default.name if isinstance(default, enum.Enum) else default
 
 
 def _presets() -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from attnframe import discovery, registry
 from attnframe.cli import composition
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import SITES
+from attnframe.options import override_value
 
 # Configs that come with a package, and the extra that brings it.
 _EXTRAS = {
@@ -126,5 +127,5 @@ def _type_problem(full_key: str, overrides: list[str], primary: str) -> str | No
         name = OmegaConf.select(_chosen_config(overrides, primary), f"{parent}.name")
         option = next((o for o in registry.variants()[name].all_options if o.name == key), None) if name else None
         if option is not None:
-            return f"{name}'s option {key} is {option.type_name} (default {option.default})"
+            return f"{name}'s option {key} is {option.type_name} (default {override_value(option.default)})"
     return None

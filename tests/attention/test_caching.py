@@ -256,6 +256,7 @@ class _Calls(Observer):
         self.seen.append(call)
 
 
+@pytest.mark.of_attend
 def test_recording_sees_every_key(variant_name: str, backend_name: str, build: Build, device: torch.device) -> None:
     module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name)
     x = embeddings(device)

@@ -75,6 +75,7 @@ def output_map(module: Attention, query: Tensor, context: Tensor) -> tuple[nn.Li
 
 
 @pytest.mark.parametrize("name", MASKS)
+@pytest.mark.of_attend
 def test_a_silent_head_is_one_without_its_rows_of_w_o(
     variant_name: str, backend_name: str, name: str, build: Build, device: torch.device
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_silent_head_is_one_without_its_rows_of_w_o(
 
 
 @pytest.mark.parametrize("name", MASKS)
+@pytest.mark.of_attend
 def test_without_any_head_the_output_bias_is_left(
     variant_name: str, backend_name: str, name: str, build: Build, device: torch.device
 ) -> None:
@@ -108,6 +110,7 @@ def test_without_any_head_the_output_bias_is_left(
 
 
 @pytest.mark.parametrize("name", MASKS)
+@pytest.mark.of_attend
 def test_a_uniform_head_says_the_mean_of_what_it_may_attend_to(
     variant_name: str, backend_name: str, name: str, build: Build, device: torch.device
 ) -> None:
@@ -267,6 +270,7 @@ def test_a_place_that_there_is_not(pair: Pair, device: torch.device) -> None:
     assert torch.equal(pair(query, context), untouched)
 
 
+@pytest.mark.of_attend
 def test_gradients_flow_through_what_is_left(
     variant_name: str, backend_name: str, build: Build, device: torch.device
 ) -> None:

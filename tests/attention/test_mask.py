@@ -98,8 +98,8 @@ def test_the_call_of_a_module_binds(build: Callable[..., Attention], device: tor
     context = torch.randn(BATCH, KEYS, 6, dtype=torch.float64, device=device)
     seen: list[Mask] = []
     module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[3]))
-    module(query, context, context, Mask(window=2))
+    module(query, context, context, Mask(query_offset=2))
     module(query, context, context)
     assert [mask.shape for mask in seen] == [(BATCH, QUERIES, KEYS)] * 2
-    assert seen[0].window == 2
+    assert seen[0].query_offset == 2
     assert bool(seen[1].dense().all())

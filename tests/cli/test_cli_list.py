@@ -71,9 +71,11 @@ def test_a_variant_with_formula_options_and_file(capsys: pytest.CaptureFixture[s
     assert set(row["takes"].split(", ")) == variant.takes
     assert row["file"] == f"attnframe/attention/{Path(variant.file).name}"
     entry = next(entry for entry in listed(capsys, "attention") if entry["name"] == variant_name)
-    assert entry["options"] == [
-        {"name": option.name, "type": option.type_name, "default": option.default} for option in variant.options
+    assert [(option["name"], option["type"]) for option in entry["options"]] == [
+        (option.name, option.type_name) for option in variant.options
     ]
+    said = {option["name"]: option["default"] for option in entry["options"]}
+    assert variant.arguments(said) == {option.name: option.default for option in variant.options}
     for option in variant.options:
         assert f"{option.name}=" in row["options"]
         assert f"({option.type_name})" in row["options"]

@@ -80,6 +80,7 @@ def test_what_changes_scores_is_not_plain(build: Callable[..., Attention]) -> No
     assert not anatomy.is_plain
 
 
+@pytest.mark.of_attend
 def test_the_heads_deltas_and_the_bias_are_the_output(variant_name: str, build: Callable[..., Attention]) -> None:
     module = build(variant_name, d_model=D_MODEL, num_heads=HEADS)
     if not is_linear_in_heads(module, D_MODEL):

@@ -56,6 +56,7 @@ def test_they_are_the_norms_of_what_each_key_adds(
         assert_close(together[b, i, j], whole.norm(), **EXACT)
 
 
+@pytest.mark.of_attend
 def test_every_backend_and_variant_has_them(
     variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
 ) -> None:
@@ -77,6 +78,7 @@ def test_every_backend_and_variant_has_them(
     assert_close(found[0], found[1], **EXACT)
 
 
+@pytest.mark.of_attend
 def test_a_lone_key_adds_all_of_delta(variant_name: str, build: Callable[..., Attention]) -> None:
     module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, bias=False)
     query, context = embeddings(torch.device("cpu"))

@@ -52,6 +52,7 @@ def has_a_value_map(module: Attention) -> bool:
     return torch.allclose(both + nothing, first + second, rtol=0, atol=1e-9) and is_linear_in_heads(module, D_MODEL)
 
 
+@pytest.mark.of_attend
 def test_the_value_map_is_the_product_of_its_matrices(
     variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
 ) -> None:
@@ -83,6 +84,7 @@ def test_another_width_of_context(build: Callable[..., Attention]) -> None:
     assert_close(found, by_hand(module).detach(), **EXACT)
 
 
+@pytest.mark.of_attend
 def test_the_deltas_of_all_heads_and_the_bias_are_what_is_returned(
     variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
 ) -> None:

@@ -41,6 +41,7 @@ def one_step(module: Attention, mask: Mask, dtype: torch.dtype, device: torch.de
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.of_attend
 def test_outputs_and_gradients_stay_bit_equal(
     variant_name: str,
     backend_name: str,
@@ -66,6 +67,7 @@ def test_outputs_and_gradients_stay_bit_equal(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.of_attend
 def test_every_backend_shows_the_weights_of_eager(
     variant_name: str, backend_name: str, kind: str, build: Callable[..., Attention], device: torch.device
 ) -> None:
@@ -104,6 +106,7 @@ def test_recorded_weights_are_those_before_dropout(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.of_attend
 def test_narrow_types_are_rebuilt_in_float32(
     variant_name: str, backend_name: str, dtype: torch.dtype, build: Callable[..., Attention], device: torch.device
 ) -> None:
@@ -119,6 +122,7 @@ def test_narrow_types_are_rebuilt_in_float32(
         assert (weights.bfloat16() != weights).any()
 
 
+@pytest.mark.of_attend
 def test_recording_under_autocast(
     variant_name: str, backend_name: str, build: Callable[..., Attention], device: torch.device
 ) -> None:

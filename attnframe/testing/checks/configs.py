@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnframe.attention import KeyValueCache, Mask
+from attnframe.attention import Attention, KeyValueCache, Mask
+from attnframe.errors import UserError
 from attnframe.model.accounting import count_attention
 from attnframe.model.sites import AttentionFactory, VariantChoice
 from attnframe.registry import Variant
@@ -45,23 +47,24 @@ def _defaults(variant: Variant) -> dict[str, Any]:
 
 
 def _costs(subject: Subject) -> str | None:
+    module = subject.with_backend("eager").build(dtype=torch.float32)
+    x = subject.embeddings(_LENGTH, batch=1, dtype=torch.float32)
+    site, mask = ("decoder_self", Mask(causal=True)) if _takes_causal(module, x) else ("encoder_self", Mask())
     factory = AttentionFactory(
-        choices={"decoder_self": (VariantChoice(subject.variant.name, dict(subject.options)),)},
+        choices={site: (VariantChoice(subject.variant.name, dict(subject.options)),)},
         d_model=subject.d_model,
         encoder_d_model=subject.d_model,
         num_heads=subject.num_heads,
     )
     with case(f"counted without weights, {_LENGTH} tokens"):
         (counted,) = count_attention(factory, length=_LENGTH).sites
-    module = subject.with_backend("eager").build(dtype=torch.float32)
-    x = subject.embeddings(_LENGTH, batch=1, dtype=torch.float32)
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
-        module(x, x, x, Mask(causal=True))
+        module(x, x, x, mask)
     found = {
         "parameters": (counted.layer_parameters, sum(parameter.numel() for parameter in module.parameters())),
         f"FLOPs of {_LENGTH} tokens": (counted.layer_flops, int(flops.get_total_flops())),
     }
-    if module.can_be_cached:
+    if module.can_be_cached and mask.causal:
         cache = KeyValueCache([module])
         with torch.no_grad():
             for step in range(_LENGTH):
@@ -74,6 +77,15 @@ def _costs(subject: Subject) -> str | None:
         if said != real:
             raise Failure(f"{what}: attnframe describe counts {said:,}, a module that is run has {real:,}")
     return None
+
+
+def _takes_causal(module: Attention, x: Tensor) -> bool:
+    """Whether it can stand at decoder_self: a mask may be refused."""
+    try:
+        module(x, x, x, Mask(causal=True))
+    except UserError:
+        return False
+    return True
 
 
 CHECKS = (

@@ -8,7 +8,7 @@ import torch
 
 from attnframe.attention import Mask
 from attnframe.testing.closeness import EXACT, largest, moved, require_finite
-from attnframe.testing.subject import BATCH, D_CONTEXT, KEYS, QUERIES, Subject, kept
+from attnframe.testing.subject import BATCH, D_CONTEXT, KEYS, QUERIES, Subject, accepted, kept
 from attnframe.testing.verdicts import Check, Failure, case
 
 
@@ -36,10 +36,14 @@ def _dtype(subject: Subject) -> str | None:
         with case(words):
             module = subject.build(dtype=dtype)
             query, context = subject.embeddings(QUERIES, dtype=dtype), subject.embeddings(KEYS, seed=2, dtype=dtype)
-            for mask in (Mask(), Mask(causal=True), Mask(key_keep=kept(4, KEYS, 1, keys=KEYS))):
-                output = module(query, context, context, mask)
+            candidates = {
+                "no mask": Mask(),
+                "causal": Mask(causal=True),
+                "padding": Mask(key_keep=kept(4, KEYS, 1, keys=KEYS)),
+            }
+            for name, _, output in accepted(module, query, context, context, candidates):
                 if output.dtype != dtype:
-                    raise Failure(f"{words}: the output is in {output.dtype}")
+                    raise Failure(f"{words}, {name}: the output is in {output.dtype}")
     return None
 
 

@@ -249,3 +249,29 @@ class RightSilent(_Projected):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         q, k, v = self.qkv(query, key, value)
         return self.output_proj(merge_heads(self.attend(q, k, v, mask) * self.attend(q.flip(-1), k, v, mask)))
+
+
+@register_attention("right_mixed")
+class RightMixed(_Projected):
+    """Attention to a few mixtures of keys, which have no causal form and no window. https://arxiv.org/abs/2006.04768"""
+
+    def __init__(self, d_model: int, num_heads: int, *, rank: int = 3) -> None:
+        super().__init__(d_model, num_heads)
+        self.rank = rank
+        self.mix = nn.Parameter(torch.randn(rank, 64))
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        if mask.causal or mask.window is not None:
+            raise UserError("right_mixed mixes all keys")
+        q, k, v = self.qkv(query, key, value)
+        mix = self.mix[:, : key.shape[1]]
+        if mask.key_keep is not None:
+            k, v = (x.masked_fill(~mask.key_keep[:, None, :, None], 0.0) for x in (k, v))
+        unmasked = Mask().bind(len(query), query.shape[1], self.rank, query.device)
+        heads = self.attend(q, mix @ k, mix @ v, unmasked)
+
+        def combine(weights: Tensor) -> Tensor:
+            return (weights @ mix.to(weights.dtype)).masked_fill(~mask.dense(), 0.0)
+
+        self.report_pattern(combine, "signed")
+        return self.output_proj(merge_heads(heads))
