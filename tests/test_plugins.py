@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnframe import Attention, Mask, discovery, record_patterns, registry
+from attnframe import Attention, Mask, UserError, discovery, record_patterns, registry
 
 FOLDER = Path(__file__).parents[1] / "plugins"
 FILES = sorted(file for file in FOLDER.glob("*.py") if not file.name.startswith("_"))
