@@ -26,7 +26,7 @@ from attnframe.training.world import World
 # From the first sight of a dead process to the end of what waits for it in vain.
 _GRACE_SECONDS = 60.0
 _FAREWELL_SECONDS = 30.0
-_MOMENT_SECONDS = 5.0
+_MOMENT_SECONDS = 30.0
 
 
 class ProcessEnded(Exception):  # noqa: N818  reads as what happened
