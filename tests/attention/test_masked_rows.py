@@ -49,7 +49,6 @@ def output_bias(module: Attention) -> Tensor:
     return empty(x, x, x)[0, 0].detach()
 
 
-@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("blind", BLIND)
 def test_only_the_output_bias_comes_out(
@@ -57,12 +56,11 @@ def test_only_the_output_bias_comes_out(
     backend_name: str,
     blind: str,
     bias: bool,
-    training: bool,
     build: Callable[..., Attention],
     device: torch.device,
 ) -> None:
     keys, make_mask, rows = BLIND[blind]
-    module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, bias=bias, backend=backend_name).train(training)
+    module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, bias=bias, backend=backend_name)
     mask = make_mask()
     if mask.key_keep is not None:
         mask = Mask(mask.key_keep.to(device), mask.causal, mask.window, mask.query_offset)
@@ -70,24 +68,26 @@ def test_only_the_output_bias_comes_out(
         torch.randn(BATCH, length, D_MODEL, dtype=torch.float64, device=device, requires_grad=True)
         for length in (QUERIES, keys, keys)
     ]
-    try:
-        output = module(*inputs, mask)
-    except UserError as error:
-        assert mask.window is not None, "a core variant may refuse a window, and no other mask"
-        pytest.skip(str(error))
-    expected = output_bias(module)
-    assert bool(expected.any()) is (bias and "bias" in registry.variants()[variant_name].takes)
-    for b, i in ALL:
-        if (b, i) in rows:
-            assert_close(output[b, i], expected, rtol=0, atol=1e-12)
-        else:
-            assert not torch.isclose(output[b, i], expected, rtol=0, atol=1e-6).all(), (b, i)
-    (output * torch.randn_like(output)).sum().backward()
-    for tensor in [*inputs, *module.parameters()]:
-        assert tensor.grad is None or tensor.grad.isfinite().all()
-    if keys and len(rows) < len(ALL):
-        assert inputs[2].grad is not None
-        assert inputs[2].grad.abs().max() > 0
+    for training in (True, False):
+        module.train(training)
+        try:
+            output = module(*inputs, mask)
+        except UserError as error:
+            assert mask.window is not None, "a core variant may refuse a window, and no other mask"
+            pytest.skip(str(error))
+        expected = output_bias(module)
+        assert bool(expected.any()) is (bias and "bias" in registry.variants()[variant_name].takes)
+        for b, i in ALL:
+            if (b, i) in rows:
+                assert_close(output[b, i], expected, rtol=0, atol=1e-12)
+            else:
+                assert not torch.isclose(output[b, i], expected, rtol=0, atol=1e-6).all(), (b, i)
+        (output * torch.randn_like(output)).sum().backward()
+        for tensor in [*inputs, *module.parameters()]:
+            assert tensor.grad is None or tensor.grad.isfinite().all()
+        if keys and len(rows) < len(ALL):
+            assert inputs[2].grad is not None
+            assert inputs[2].grad.abs().max() > 0
 
 
 def test_padding_is_never_read(

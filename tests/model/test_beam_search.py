@@ -142,20 +142,18 @@ def test_the_rule_step_by_step(beam_size: int, penalty: float, device: torch.dev
     assert len(ways) > 15, "their ends say nothing"
 
 
-def test_one_beam_is_greedy(variant_name: str, backend_name: str, device: torch.device) -> None:
+def test_one_beam_is_greedy(variant_name: str, device: torch.device) -> None:
     src, keep = sources(device)
     for seed in range(3):
-        model = make_model(variant_name, backend=backend_name, device=device, seed=seed)
+        model = make_model(variant_name, device=device, seed=seed)
         found = beam_search(model, src, keep, beam_size=1, max_lengths=LIMITS)
         assert found == [[hypothesis] for hypothesis in greedy(model, src, keep, max_lengths=LIMITS)]
 
 
-def test_a_batch_gives_what_each_sentence_gives_alone(
-    variant_name: str, backend_name: str, device: torch.device
-) -> None:
+def test_a_batch_gives_what_each_sentence_gives_alone(variant_name: str, device: torch.device) -> None:
     src, keep = sources(device)
     for seed in range(2, 9):
-        model = make_model(variant_name, backend=backend_name, device=device, seed=seed)
+        model = make_model(variant_name, device=device, seed=seed)
         together = beam_search(model, src, keep, beam_size=4, n_best=4, max_lengths=LIMITS)
         if len({len(one[0].ids) for one in together}) > 2:
             break

@@ -14,13 +14,13 @@ from attnframe.model import SITES, AttentionFactory, Seq2Seq, VariantChoice, gre
 VOCAB, LONGEST = 13, 11
 
 
-def make_model(name: str, backend: str, device: torch.device, seed: int) -> Seq2Seq:
+def make_model(name: str, device: torch.device, seed: int) -> Seq2Seq:
     torch.manual_seed(seed)
     with torch.device(device):
         model = Seq2Seq(
             src_vocab_size=17,
             tgt_vocab_size=VOCAB,
-            attention=AttentionFactory({site: [VariantChoice(name)] for site in SITES}, 10, 10, 2, backend=backend),
+            attention=AttentionFactory({site: [VariantChoice(name)] for site in SITES}, 10, 10, 2),
             num_encoder_layers=1,
             num_decoder_layers=1,
             d_ff=7,
@@ -50,8 +50,8 @@ SEEDS = range(2)
 
 
 @pytest.fixture(params=SEEDS)
-def model(request: pytest.FixtureRequest, variant_name: str, backend_name: str, device: torch.device) -> Seq2Seq:
-    return make_model(variant_name, backend_name, device, request.param)
+def model(request: pytest.FixtureRequest, variant_name: str, device: torch.device) -> Seq2Seq:
+    return make_model(variant_name, device, request.param)
 
 
 def test_each_word_is_the_argmax_of_a_teacher_forced_pass(model: Seq2Seq, device: torch.device) -> None:
@@ -81,7 +81,7 @@ def test_the_models_of_these_tests_end_at_different_lengths(device: torch.device
     mixed = 0
     for name in registry.variants():
         for seed in SEEDS:
-            model = make_model(name, "auto", device, seed)
+            model = make_model(name, device, seed)
             found = {len(words) for words in words_of(model, src, keep, LONGEST)}
             lengths |= found
             mixed += len(found) > 1
@@ -92,7 +92,7 @@ def test_the_models_of_these_tests_end_at_different_lengths(device: torch.device
 
 def test_max_length_cuts(device: torch.device) -> None:
     src, keep, _ = sources(device)
-    model = make_model("multi_head", "auto", device, seed=0)
+    model = make_model("multi_head", device, seed=0)
     full = words_of(model, src, keep, LONGEST)
     for limit in (0, 1, 3):
         assert words_of(model, src, keep, limit) == [words[:limit] for words in full]
@@ -100,7 +100,7 @@ def test_max_length_cuts(device: torch.device) -> None:
 
 def test_each_sentence_has_its_own_limit(device: torch.device) -> None:
     src, keep, _ = sources(device)
-    model = make_model("multi_head", "auto", device, seed=0)
+    model = make_model("multi_head", device, seed=0)
     full = words_of(model, src, keep, LONGEST)
     limits = [3, 0, LONGEST, 1, 0, 5, 2]
     found = greedy(model, src, keep, max_lengths=limits)
@@ -123,13 +123,13 @@ def test_log_probability_is_that_of_the_model(model: Seq2Seq, device: torch.devi
 
 def test_no_sentences(device: torch.device) -> None:
     src, keep, _ = sources(device)
-    model = make_model("multi_head", "auto", device, seed=0)
+    model = make_model("multi_head", device, seed=0)
     assert words_of(model, src[:0], keep[:0], LONGEST) == []
 
 
 def test_padding_and_bos_are_no_words(device: torch.device) -> None:
     src, keep, _ = sources(device)
-    model = make_model("multi_head", "auto", device, seed=0)
+    model = make_model("multi_head", device, seed=0)
     with torch.no_grad():  # a model that would say nothing else
         model.decoder_norm.weight.zero_()
         model.decoder_norm.bias.copy_(model.tgt_embedding.token.weight[PAD] + model.tgt_embedding.token.weight[BOS])
@@ -141,7 +141,7 @@ def test_padding_and_bos_are_no_words(device: torch.device) -> None:
 
 def test_no_gradient_is_kept_and_the_mode_stays(device: torch.device) -> None:
     src, keep, _ = sources(device)
-    model = make_model("multi_head", "auto", device, seed=0)
+    model = make_model("multi_head", device, seed=0)
     words_of(model, src, keep, 3)
     assert not model.training
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -80,11 +80,11 @@ def test_every_step_is_that_of_the_whole_prefix(any_name: str, backend_name: str
     check_every_step(model, sources(device, [5] * 7)[0], None, [5] * 7, cache=True)
 
 
-def test_a_search_finds_the_same_with_a_cache(any_name: str, backend_name: str, device: torch.device) -> None:
+def test_a_search_finds_the_same_with_a_cache(any_name: str, device: torch.device) -> None:
     src, keep = sources(device)
     limits = [11, 4, 7, 1, 11, 0, 9]
     for seed, source_keep in enumerate((keep, None)):
-        model = make_model(any_name, backend=backend_name, device=device, seed=seed)
+        model = make_model(any_name, device=device, seed=seed)
         one, other = (
             [[h] for h in greedy(model, src, source_keep, max_lengths=limits, cache=cache)]
             + beam_search(model, src, source_keep, beam_size=3, n_best=3, max_lengths=limits, cache=cache)
