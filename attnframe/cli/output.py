@@ -62,12 +62,15 @@ def wants_help(arguments: Sequence[str]) -> bool:
     return not {"-h", "--help"}.isdisjoint(arguments)
 
 
-def split_json_flag(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without ``--json``, and whether it was there. Raises `UserError` for any other flag."""
+def split_json_flag(arguments: Sequence[str], others: Sequence[str] = ()) -> tuple[list[str], bool]:
+    """The arguments without ``--json``, and whether it was there. Raises `UserError` for any other flag.
+
+    `others` are those that the caller has taken out already, for the sentence to name.
+    """
     rest = [argument for argument in arguments if argument != "--json"]
     for argument in rest:
         if argument.startswith("-"):
-            raise UserError(f"{argument}: there is no such flag; possible are --json and -h")
+            raise UserError(f"{argument}: there is no such flag; possible are {', '.join([*others, '--json'])} and -h")
     return rest, len(rest) < len(arguments)
 
 
