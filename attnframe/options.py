@@ -30,12 +30,11 @@ class Option:
 
     @property
     def type_name(self) -> str:
-        """The type as one would write it, for example ``int | None``."""
-        return (
-            self.type.__name__
-            if isinstance(self.type, type) and not typing.get_args(self.type)
-            else str(self.type).replace("typing.", "")
-        )
+        """The type as one would write it, for example ``int | None``; of an Enum the names of its members."""
+        bare, optional = _without_none(self.type)
+        if isinstance(bare, type) and issubclass(bare, enum.Enum):
+            return " | ".join([*bare.__members__, *(["None"] if optional else [])])
+        return _as_annotated(self.type)
 
 
 SHARED = (
@@ -86,10 +85,15 @@ def read_signature(name: str, cls: type) -> tuple[frozenset[str], tuple[Option, 
             )
         if not fits(option.default, option.type) or as_declared(option.default, option.type) != option.default:
             raise UserError(
-                f"{where}: the default {option.default!r} of option {option.name!r} is no {option.type_name}"
+                f"{where}: the default {option.default!r} of option {option.name!r} is no {_as_annotated(option.type)}"
             )
         options.append(option)
     return frozenset(takes), tuple(options)
+
+
+def _as_annotated(hint: Any) -> str:
+    is_class = isinstance(hint, type) and not typing.get_args(hint)
+    return hint.__name__ if is_class else str(hint).replace("typing.", "")
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

@@ -20,7 +20,7 @@ class Linformer(Attention):
 
     The corner of the contract that it shows: masks that are refused, `attend` with other keys than `forward` was given,
     and a pattern over tokens, weights times F, that may be negative. It cannot be cached, for what it gives to `attend`
-    are no tokens.
+    are no tokens; so `rope`, which would turn mixtures by their number, means nothing here.
     """
 
     def __init__(

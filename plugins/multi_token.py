@@ -17,8 +17,9 @@ class MultiToken(Attention):
     `key_kernel` are their c_q and c_k, the queries up to this one and the keys around this one that a weight looks at;
     `mixed_heads` (null means all) is their c_h, consecutive heads whose weights `head_mix` mixes after the softmax. A
     score counts as 0 where its own query or this one may not attend to its key, so that no later key is looked at:
-    theirs asks the second alone. Their normalisation of each head's output (section 3.3) is left out. Both kernels
-    start as the identity, at which this is multi-head attention.
+    under a causal mask that is the form which they use, with 0 for hidden scores before the convolution. Their
+    normalisation of each head's output (section 3.3) is left out. Both kernels start as the identity, at which this is
+    multi-head attention.
 
     The corner of the contract that it shows: a `normaliser` that sees all scores of a call, with a pattern that may be
     negative. It cannot be cached: a score needs the queries before it, and only keys and values are kept.

@@ -22,7 +22,8 @@ class Performer(Attention):
 
     A query's features are divided by their largest, which takes nothing from the quotient. Keys' are not, for that
     would be another number for each step of decoding; they are at most e^(|ω|²/2), which float32 holds up to a d_k of
-    about 128. Dropout drops keys, as in `linear`, and a window is refused.
+    about 128. Dropout drops keys, as in `linear`, and a window is refused. Decoding keeps the features of all tokens,
+    more numbers than keys would be, and not the sum over them, which is all that the paper needs.
 
     The corner of the contract that it shows: no `attend` at all, random numbers that belong to the checkpoint (a
     buffer), and a pattern that is formed only where somebody looks.

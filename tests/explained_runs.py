@@ -85,8 +85,8 @@ def register_odd() -> None:
             self.report_pattern(lambda p1, p2: p1 - p2 / 2, "signed", mass=0.5)
             return (one - two / 2).transpose(1, 2).flatten(2)
 
-    @register_attention("gated")
-    class Gated(Difference):
+    @register_attention("squashed")
+    class Squashed(Difference):
         """tanh(softmax(QKᵀ)V): what becomes of the heads is not linear."""
 
         def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:

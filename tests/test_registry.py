@@ -16,6 +16,7 @@ import pytest
 
 from attnframe import register_attention, registry
 from attnframe.errors import UserError, did_you_mean
+from attnframe.options import Option
 from attnframe.registry import DuplicateNameError
 
 
@@ -153,7 +154,8 @@ def test_type_names(everything: registry.Variant) -> None:
     names = {option.name: option.type_name for option in everything.options}
     assert names["count"] == "int"
     assert names["maybe"] == "int | None"
-    assert names["colour"] == "Colour"
+    assert names["colour"] == " | ".join(Colour.__members__)
+    assert Option("colour", Colour | None, None).type_name == f"{names['colour']} | None"
     assert names["sizes"] == "list[int]"
     assert "typing" not in names["old_maybe"]
 

@@ -103,8 +103,8 @@ class Attention(nn.Module):
         their rows sum to anything but 1, say so by `report_pattern`.
 
         The one place where backend, attention dropout, recording, the cache of keys and values, and the options that
-        every variant has (`scoring`) act. `value_dim` may
-        differ from `head_dim`; `key_heads` may divide `heads`. A query that may attend to nothing gets zeros.
+        every variant has (`scoring`) act. `value_dim` may differ from `head_dim`; `key_heads` may divide `heads`. A
+        query that may attend to nothing gets zeros.
         """
         scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
         if self.scoring is not None:

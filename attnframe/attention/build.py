@@ -15,7 +15,7 @@ from attnframe.attention.tracing import trace_attend
 from attnframe.backends import Resolution, resolve
 from attnframe.backends.resolution import AUTO
 from attnframe.errors import UserError
-from attnframe.options import SHARED
+from attnframe.options import SHARED, override_value
 
 
 def build_attention(
@@ -74,7 +74,9 @@ def _scoring(module: Attention, shared: dict[str, Any], *, d_model: int, d_conte
     head_dims = {call.request.head_dim for call in trace_attend(module, d_model=d_model, d_context=d_context)}
     if len(head_dims) != 1:
         habit = f"calls attend with q of {len(head_dims)} widths" if head_dims else "computes its attention itself"
-        raise UserError(f"{asked[0]}={shared[asked[0]]} acts in attend, and {type(module).__name__} {habit}")
+        raise UserError(
+            f"{asked[0]}={override_value(shared[asked[0]])} acts in attend, and {type(module).__name__} {habit}"
+        )
     return Scoring(head_dims.pop(), **shared)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -31,10 +33,10 @@ class Scoring(nn.Module):
         super().__init__()
         if rope and head_dim % 2:
             raise UserError(f"rope=true turns pairs of dimensions, and head_dim={head_dim} is odd")
-        if rope_base <= 1:
-            raise UserError(f"rope_base={rope_base:g} must be above 1")
-        if softcap is not None and softcap <= 0:
-            raise UserError(f"softcap={softcap:g} must be above 0, or null for none")
+        if not 1 < rope_base < math.inf:
+            raise UserError(f"rope_base={rope_base:g} must be a number above 1")
+        if softcap is not None and not 0 < softcap < math.inf:
+            raise UserError(f"softcap={softcap:g} must be a number above 0, or null for none")
         self.rope_base = rope_base if rope else None
         self.softcap = softcap
         self.query_norm = RMSNorm(head_dim) if qk_norm else None

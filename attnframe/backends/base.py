@@ -25,7 +25,7 @@ MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Normaliser = Callable[[Tensor, Tensor], Tensor]
 """``normaliser(scores, keep) -> weights`` in the place of the softmax over the keys. `scores` and weights are [batch,
 heads, query, key]; `keep` is Bool, broadcasts to that, and is True where the query may attend and the score is not
--inf. What it gives to other keys is taken for 0."""
+-inf. Other keys have the score 0, and what it gives to them is taken for 0."""
 
 
 @dataclass(frozen=True)

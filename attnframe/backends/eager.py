@@ -62,7 +62,9 @@ def attention_weights(
     if normaliser is None:
         return masked_softmax(scores, keep)
     keep = keep & (scores != -torch.inf)
-    return normaliser(scores, keep).masked_fill(~keep, 0.0)
+    # What a hidden key scores is nobody's business, and where it is infinite the gradient of a square or a product
+    # with it would be NaN.
+    return normaliser(scores.masked_fill(~keep, 0.0), keep).masked_fill(~keep, 0.0)
 
 
 def masked_softmax(

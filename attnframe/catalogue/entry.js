@@ -131,7 +131,7 @@ function ratioBar(ratio) {
 }
 
 function optionTable({ options }) {
-  if (!options.length) return element("p", { class: "reason" }, "It has no options.");
+  if (!options.length) return element("p", { class: "reason" }, "It has no options of its own.");
   const cell = (text) => element("td", {}, element("code", {}, text));
   const head = ["option", "type", "default"].map((name) => element("th", { scope: "col" }, name));
   return element(
@@ -170,7 +170,7 @@ function rich(text) {
 /** The same with indices below the line: of one letter any, of a longer word one letter. */
 function typeset(text) {
   const index =
-    /(?<!\w)([A-Za-zΑ-Ωα-ω]'?(?:_(?:\{[^{}]*\}|[A-Za-z\d]+))+|[A-Za-z]+_[A-Za-z\d])(?![A-Za-z\d_])/;
+    /(?<!\w)([A-Za-zΑ-Ωα-ω]'?(?:_(?:\{[^{}]*\}|[A-Za-zα-ω\d]+))+|[A-Za-z]+_[A-Za-z\d])(?![A-Za-zα-ω\d_])/;
   return rich(text).flatMap((part) => {
     if (typeof part !== "string") return [part];
     return part.split(index).flatMap((piece, place) => {

@@ -25,7 +25,8 @@ USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NA
 
   attnframe list                    every group, its default, and the names in it
   attnframe list attention          variants and presets: formula, options with types and defaults, paper, file, and
-                                    what `attnframe check` has found of each as it is now
+                                    what `attnframe check` has found of each as it is now; beside its own options, each
+                                    variant that calls attend has rope, rope_base, qk_norm and softcap
   attnframe list attention --backends
                                     also the backends that can run each one here; takes seconds, for each is tried
   attnframe list attention --page catalogue.html

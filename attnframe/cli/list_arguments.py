@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str]) -> ListArguments:
             asked.settings.append(item)
         else:
             words.append(item)
-    groups, asked.as_json = split_json_flag(words)
+    groups, asked.as_json = split_json_flag(words, [_BACKENDS, _PAGE])
     if len(groups) > 1:
         raise UserError(f"{' '.join(groups)}: one group at a time, for example `attnframe list {groups[0]}`")
     asked.group = groups[0] if groups else None

@@ -6,13 +6,22 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnframe.errors import UserError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Between two columns.
+_GAP = 2
+# What is longer than this may be cut, in a text.
+_LONG_WORD = 24
+
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """On a terminal a table that wraps; else a header line and one line a row, cells between tabs.
+    """On a terminal a table that wraps, or where that is too narrow the rows one below the other; else a header line
+    and one line a row, cells between tabs.
 
     Whole numbers get thousands separators, None is an empty cell.
     """
@@ -53,46 +62,80 @@ def wants_help(arguments: Sequence[str]) -> bool:
     return not {"-h", "--help"}.isdisjoint(arguments)
 
 
-def split_json_flag(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without ``--json``, and whether it was there. Raises `UserError` for any other flag."""
+def split_json_flag(arguments: Sequence[str], others: Sequence[str] = ()) -> tuple[list[str], bool]:
+    """The arguments without ``--json``, and whether it was there. Raises `UserError` for any other flag.
+
+    `others` are those that the caller has taken out already, for the sentence to name.
+    """
     rest = [argument for argument in arguments if argument != "--json"]
     for argument in rest:
         if argument.startswith("-"):
-            raise UserError(f"{argument}: there is no such flag; possible are --json and -h")
+            raise UserError(f"{argument}: there is no such flag; possible are {', '.join([*others, '--json'])} and -h")
     return rest, len(rest) < len(arguments)
 
 
 def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     # Here, for a pipe need not wait for it.
+    from rich.cells import cell_len
     from rich.console import Console
-    from rich.measure import Measurement
-    from rich.segment import Segment
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in rows)
-        cells = [_cell(row[index]) for row in rows]
-        # A name or a number cut in two is another one; of a text only the words stay whole, within reason.
-        parts = cells if numeric or index == 0 else [word for cell in cells for word in cell.split()]
-        width = max(map(len, [*column.split(), *(part for part in parts if numeric or len(part) <= 24)]))
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold", min_width=width)
-    for row in rows:
-        # As Text, for brackets in a cell are no markup.
-        table.add_row(*(Text(_cell(value)) for value in row))
     console = Console()
-    narrowest = Measurement.get(console, console.options, table).minimum
-    # Rich may overshoot the width it is given by a few columns: the first at which it keeps within the terminal. In one
-    # that is too narrow even for the narrowest table the terminal itself breaks the lines.
-    for width in range(console.width, narrowest, -1):
-        lines = Segment.split_lines(console.render(table, console.options.update_width(width)))
-        if max(map(Segment.get_line_length, lines)) <= console.width:
-            break
-    else:
-        width = narrowest
-    console.width = width
-    console.print(table, crop=False)
+    cells = [[_cell(value) for value in row] for row in rows]
+    numeric = [any(_is_number(row[index]) for row in rows) for index in range(len(columns))]
+    narrowest, widest = [], []
+    for index, column in enumerate(columns):
+        texts = [row[index] for row in cells]
+        # A name or a number cut in two is another one; of a text only the words stay whole, within reason.
+        if numeric[index] or index == 0:
+            parts = list(map(cell_len, texts))
+        else:
+            parts = [min(_LONG_WORD, cell_len(word)) for text in texts for word in text.split()]
+        narrowest.append(max([*map(cell_len, column.split()), *parts]))
+        widest.append(max(map(cell_len, [column, *texts])))
+    widths = _widths(narrowest, widest, console.width - _GAP * (len(columns) - 1))
+    if widths is None:
+        _print_stacked(console, columns, cells)
+        return
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+    for column, width, is_number in zip(columns, widths, numeric, strict=True):
+        table.add_column(Text(column), justify="right" if is_number else "left", overflow="fold", width=width)
+    for row in cells:
+        # As Text, for brackets in a cell are no markup.
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _widths(narrowest: Sequence[int], widest: Sequence[int], room: int) -> list[int] | None:
+    """Of each column, within `room`; what is left beyond the narrowest goes to those that want more. None: no room."""
+    spare = room - sum(narrowest)
+    if spare < 0:
+        return None
+    wanted = [most - least for least, most in zip(narrowest, widest, strict=True)]
+    share = min(1.0, spare / max(1, sum(wanted)))
+    return [least + int(share * more) for least, more in zip(narrowest, wanted, strict=True)]
+
+
+def _print_stacked(console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Each row as a heading with a line for each of its other cells: in a terminal too narrow for a table."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    for first, *others in cells:
+        console.print(Text(first, style="bold"))
+        lines = Table.grid(padding=(0, _GAP, 0, 0))
+        lines.add_column(no_wrap=True, min_width=max(map(len, columns[1:]), default=0))
+        lines.add_column(overflow="fold")
+        for column, text in zip(columns[1:], others, strict=True):
+            if text:
+                lines.add_row(Text(column), Text(text))
+        console.print(Padding(lines, (0, 0, 0, _GAP)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:

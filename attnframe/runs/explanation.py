@@ -184,7 +184,7 @@ def _heads(anatomy: Anatomy, pattern: Pattern, variant: str) -> tuple[tuple[Head
         return tuple(heads), ""
     if not anatomy.calls:
         return tuple(heads), f"{variant} never calls attend, so that its heads cannot be told apart"
-    return tuple(heads), f"what {variant} makes of its heads is not their sum, so that no part of ΔE is one head's"
+    return tuple(heads), f"what {variant} makes of its heads is no linear map that is the same for every query"
 
 
 def _shape(x: Tensor) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from linear_in_heads import is_linear_in_heads
+from linear_in_heads import is_proportional_to_heads
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -33,7 +33,7 @@ def test_the_mean_is_kept(
 ) -> None:
     samples = 8009
     module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, dropout=RATE, backend=backend_name)
-    if not is_linear_in_heads(module.eval(), D_MODEL):
+    if not is_proportional_to_heads(module.eval(), D_MODEL):
         pytest.skip("the mean of what comes out is not what comes out of the mean")
     x = torch.randn(1, 5, D_MODEL, dtype=torch.float64, device=device).expand(samples, -1, -1)
     expected = module.eval()(x[:1], x[:1], x[:1])[0]

@@ -316,3 +316,35 @@ def test_every_backend_bears_its_own_name() -> None:
     assert backends()
     for name, backend in backends().items():
         assert backend.name == name
+
+
+def _over_all_keys(scores: Tensor, keep: Tensor) -> Tensor:
+    return scores.square().softmax(dim=-1)
+
+
+def test_a_normaliser_cannot_pass_on_what_a_hidden_key_holds(backend_name: str, device: torch.device) -> None:
+    case = Case(normaliser=_over_all_keys, lengths=(3, 5))
+
+    def compute(name: str) -> None:
+        q, k, v = inputs(case, torch.float64, device)
+        far = k.detach().clone()
+        far[0, :, 3:] += 1e4
+        far[1, :, 5:] -= 1e4
+        assert_close(run(name, case, [q, far, v]), run(name, case, [q, k, v]), rtol=0, atol=0)
+
+    computed_or_declared(backend_name, compute)
+
+
+def test_a_hidden_score_that_overflows_makes_no_gradient_nan(backend_name: str, device: torch.device) -> None:
+    case = Case(normaliser=_squared, lengths=(3, 5))
+
+    def compute(name: str) -> None:
+        q, k, v = (x.detach() for x in inputs(case, torch.float16, device))
+        k[0, :, 3:], k[1, :, 5:] = 3e4, -3e4
+        tensors = [x.requires_grad_() for x in (q * 100, k, v)]
+        run(name, case, tensors).float().sum().backward()
+        for x in tensors:
+            assert x.grad is not None
+            assert x.grad.isfinite().all()
+
+    computed_or_declared(backend_name, compute)

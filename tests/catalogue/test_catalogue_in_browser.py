@@ -64,11 +64,11 @@ def test_each_variant_has_its_section_with_its_words_and_numbers(show: Show) -> 
 
 def test_indices_stand_below_the_line(show: Show) -> None:
     page = show(
-        catalogue(entry("multi_head", formula="W_UK_h·Q'_h + Σ_{l≤t} f_hl of low_rank_v, `a_b` and Concat_h(x)"))
+        catalogue(entry("multi_head", formula="W_UK_h·Q'_h + Σ_{l≤t} f_hl of low_rank_v, `a_b` and Concat_h(x·W_θ)"))
     )
     formula = page.locator(".entry .formula")
-    assert formula.locator("sub").all_inner_texts() == ["UK, h", "h", "l≤t", "hl", "h"]
-    assert formula.text_content() == "WUK, h·Q'h + Σl≤t fhl of low_rank_v, a_b and Concath(x)"
+    assert formula.locator("sub").all_inner_texts() == ["UK, h", "h", "l≤t", "hl", "h", "θ"]
+    assert formula.text_content() == "WUK, h·Q'h + Σl≤t fhl of low_rank_v, a_b and Concath(x·Wθ)"
 
 
 def test_the_table_of_all_leads_to_each_and_is_sorted(show: Show) -> None:

@@ -154,7 +154,10 @@ def test_it_is_written_where_it_is_wanted(capsys: pytest.CaptureFixture[str], mo
         (["attention", "--page", "p.html", "model.d_modle=3"], "d_modle"),
         (["attention", "--page", "p.html", "model.num_heads=3"], "num_heads=3"),
         (["attention", "--page", "p.html", "length=0"], "length=0: '0' is no whole number from 1 on"),
-        (["attention", "--paeg", "p.html"], "--paeg"),
+        (
+            ["attention", "--paeg", "p.html"],
+            "--paeg: there is no such flag; possible are --backends, --page, --json",
+        ),
     ],
 )
 def test_what_can_be_mended_is_one_sentence(arguments: list[str], sentence: str) -> None:

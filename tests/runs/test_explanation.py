@@ -210,7 +210,11 @@ def test_two_calls_make_one_delta(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("gated", "what gated makes of its heads is not their sum"), ("paired", "what paired makes of its heads is not")],
+    [
+        ("squashed", "what squashed makes of its heads is no linear map that is the same for every query"),
+        ("gated", "what gated makes of its heads is no linear map that is the same for every query"),
+        ("paired", "what paired makes of its heads is no"),
+    ],
 )
 def test_why_there_is_no_delta_by_head_is_said(run: Run, name: str, reason: str) -> None:
     register_odd()
@@ -218,7 +222,7 @@ def test_why_there_is_no_delta_by_head_is_said(run: Run, name: str, reason: str)
     assert part.no_heads_because.startswith(reason)
     assert part.contributions is None
     assert all(head.delta_norms is None and head.delta_rank is None for head in part.heads)
-    assert [head.cell is None for head in part.heads] == [name == "paired"] * 2
+    assert [head.cell is None for head in part.heads] == [name == "paired"] * len(part.heads)
 
 
 def test_a_variant_that_does_not_say_its_pattern_is_explained_without(run: Run) -> None:
