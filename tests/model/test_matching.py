@@ -77,7 +77,11 @@ def numbers(module: nn.Module) -> int:
 
 
 SMALL = Sizes(5, 35, 35, 2, 3, 131)
-SIZES = [SMALL, Sizes(2, 22, 22, 1, 1, 509), pytest.param(Sizes(3, 33, 33, 3, 1, 257), marks=pytest.mark.slow)]
+SIZES = [
+    SMALL,
+    pytest.param(Sizes(2, 22, 22, 1, 1, 509), marks=pytest.mark.slow),
+    pytest.param(Sizes(3, 33, 33, 3, 1, 257), marks=pytest.mark.slow),
+]
 NARROW = Sizes(5, 35, 15, 2, 3, 131)
 RANKS = [{"rank": 1}, {"rank": 13}]
 

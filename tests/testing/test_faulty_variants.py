@@ -16,7 +16,7 @@ FILES = sorted(FOLDER.glob("*.py"))
 CAUGHT_BY = {
     "fixed_width": ("build", "d_model=22, num_heads=2: raises RuntimeError"),
     "output_of_the_keys": ("shape", "batch 3, 5 queries, 7 keys"),
-    "double_buffer": ("dtype", "embeddings and weights in torch.float32: the output is in torch.float64"),
+    "double_buffer": ("dtype", "embeddings and weights in torch.float32, no mask: the output is in torch.float64"),
     "heads_and_tokens_mixed": ("axes", "of batch row 0 moves query"),
     "ignored_padding": ("masked-keys", "padding, 5 queries and 7 keys: key 0 changed by 10,000"),
     "ignored_window": ("masked-keys", "a window of 1, 5 queries and 7 keys: key 0 changed by 10,000"),

@@ -59,6 +59,7 @@ def estimated(settings: dict[str, Any], data: TranslationData) -> Estimated:
     return estimated
 
 
+@pytest.mark.slow
 def test_a_second_for_everything(variant_name: str, estimated: Estimated) -> None:
     # 20 steps, validations after 10 and 20 and of the best state, and four test sets; debug=fast takes a batch of each.
     assert estimated(Clock(), attention={"name": variant_name}) == 20 + 3 + 4
