@@ -133,9 +133,11 @@ def fits(value: Any, hint: Any) -> bool:
             fits(key, key_type) and fits(item, item_type) for key, item in value.items()
         )
     if container is float:
-        return isinstance(value, float | int) and not isinstance(value, bool)
+        # No option means NaN, which no check of a range finds.
+        return isinstance(value, float | int) and not isinstance(value, bool) and value == value
     if container is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        # Tensors hold no greater whole numbers.
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
     if isinstance(container, type) and issubclass(container, enum.Enum):
         return isinstance(value, container) or (isinstance(value, str) and value in container.__members__)
     return isinstance(value, container)

@@ -47,16 +47,15 @@ class Linformer(Attention):
         self.value_mix = nn.Parameter(torch.randn(rank, max_length) * rank**-0.5)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
-        where = f"attention=linformer at {self.site}" if self.site else "linformer"
         if mask.causal or mask.window is not None:
             what = "causal mask" if mask.causal else "window"
             raise UserError(
-                f"{where} cannot keep to a {what}: it mixes all keys before it weighs them; "
+                f"linformer cannot keep to a {what}: it mixes all keys before it weighs them; "
                 f"attention@encoder_self=linformer and attention@cross=linformer have none"
             )
         batch, queries, length = mask.shape
         if length > self.max_length:
-            raise UserError(f"{where} mixes at most max_length={self.max_length} keys, and there are {length}")
+            raise UserError(f"linformer mixes at most max_length={self.max_length} keys, and there are {length}")
         q = split_heads(self.query_proj(query), self.num_heads)
         k = self._mixed(self.key_mix, self.key_proj(key), mask)
         v = self._mixed(self.value_mix, self.value_proj(value), mask)

@@ -22,6 +22,8 @@ class Additive(Attention):
     `score` are their W_a, U_a and v_a, `hidden` (null means head_dim) is their n', in each head. Their query is the
     decoder's last state and their values are the annotations themselves; here there are several heads, and values and
     output are projected as in all variants. The hidden units have a bias, which they leave out: that of `query_proj`.
+    Weights start as torch's linear layers do, not as theirs. Counted FLOPs are those of matrix products, as everywhere,
+    and so without the tanh of each hidden unit, which costs more than they do.
 
     Its scores are no product of q and k, so it computes its attention itself, on every backend, and holds a tensor
     [batch, heads, query, key, hidden].

@@ -19,6 +19,7 @@ class Alibi(Attention):
     Reference: Press et al. 2022, section 3, https://arxiv.org/abs/2108.12409; there keys lie only before the query, so
     that |i - j| is their i - j. Our `slope_base` is their 8: m_h = 2^(-slope_base·h / num_heads) for h = 1, 2, ...
     Their released code has other slopes where num_heads is no power of 2; the formula here is that of the paper.
+    Between two sequences i and j count from the start of each.
     """
 
     cacheable = True

@@ -23,7 +23,9 @@ class Latent(Attention):
     `latent_down`, `key_up`, `value_up`, `rope_key_proj`, `query_down`, `query_up`, `rope_query_proj` are their W^DKV,
     W^UK, W^UV, W^KR, W^DQ, W^UQ, W^QR. Latents go through an RMSNorm, as their section 3.1.2 says. Projections have
     biases where `bias` says so; theirs have none. Values that come from other embeddings than the keys have a latent of
-    their own.
+    their own. Their models have d_c = 4·d_h, which for few heads saves nothing. Decoding makes the keys and values of
+    all tokens of their latents at each step, so it saves memory, not time. It has RoPE already: the option `rope` would
+    turn all of q and k once more.
     """
 
     cacheable = True
@@ -50,8 +52,8 @@ class Latent(Attention):
                 raise UserError(f"{name}={rank} must be at least 1, or null")
         if rope_dim < 2 or rope_dim % 2:
             raise UserError(f"rope_dim={rope_dim} must be even and at least 2, for RoPE turns pairs, or null")
-        if theta <= 0:
-            raise UserError(f"theta={theta} must be above 0")
+        if theta <= 1:
+            raise UserError(f"theta={theta:g} must be above 1")
         self.num_heads = num_heads
         self.theta = theta
         self.latent_down = nn.Linear(d_context, kv_rank, bias=bias)

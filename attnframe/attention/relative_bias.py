@@ -23,7 +23,8 @@ class RelativeBias(Attention):
     Reference: Raffel et al. 2020, section 2.1, https://arxiv.org/abs/1910.10683. Near distances have a bucket each,
     farther ones share buckets that grow logarithmically up to `max_distance`, and all beyond share the last. Half of
     the `num_buckets` are for keys behind the query; under a causal mask all are for those before it. Our 1/√d_k is not
-    in T5, and each layer has a table of its own where T5 has one for all layers of a stack. Biases start at 0.
+    in T5, and each layer has a table of its own where T5 has one for all layers of a stack. Biases start at 0. T5
+    has none between two sequences; here i and j count from the start of each.
     """
 
     cacheable = True

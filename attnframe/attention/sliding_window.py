@@ -20,7 +20,8 @@ class SlidingWindow(Attention):
     Reference: Beltagy et al. 2020, section 3.1, https://arxiv.org/abs/2004.05150. Our `window` is w, half of theirs.
     `num_global` is g: the first g tokens see all and are seen by all (0 for none), as far as the mask lets them. Their
     global attention has projections of its own; here one set does it all. Between two sequences i and j count from the
-    start of each, and without a global token a query far behind the last key sees nothing.
+    start of each, and without a global token a query far behind the last key sees nothing. With one, all scores are
+    computed and those outside are masked; a cache keeps every token either way.
     """
 
     cacheable = True

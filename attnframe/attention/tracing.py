@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from attnframe.attention.base import Attention
+from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Observer
 from attnframe.attention.undisturbed import undisturbed
 
@@ -31,7 +32,9 @@ class _Calls(Observer):
         self.calls.append(call)
 
 
-def trace_attend(module: Attention, *, d_model: int, d_context: int, length: int = 2) -> list[AttendCall]:
+def trace_attend(
+    module: Attention, *, d_model: int, d_context: int, length: int = 2, mask: Mask | None = None
+) -> list[AttendCall]:
     """The `attend` calls of one forward pass of `length` zero embeddings, on the module's device and in its dtype.
 
     Works on the meta device, where nothing is computed.
@@ -41,5 +44,5 @@ def trace_attend(module: Attention, *, d_model: int, d_context: int, length: int
     context = query if d_context == d_model else query.new_zeros(1, length, d_context)
     log = _Calls()
     with undisturbed(module), torch.no_grad(), module.observed_by(log):
-        module(query, context, context)
+        module(query, context, context, mask)
     return log.calls

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attnframe import discovery
+from attnframe.attention import Mask, trace_attend
 from attnframe.attention.functional import divide_into_heads
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import SITES, AttentionFactory, Seq2Seq, VariantChoice
@@ -109,8 +110,14 @@ def _choice(entry: Any, place: str) -> VariantChoice:
 
 
 def try_attention(attention: AttentionFactory) -> None:
-    """Build each different attention module once, so that what cannot be built is refused before anything is read."""
+    """Build each different attention module and run it once under its site's mask, so that what cannot be is refused
+    before anything is read."""
     for site, choices in attention.choices.items():
         for layer, choice in enumerate(choices):
             if choice not in choices[:layer]:
-                attention.build(site, layer)
+                module = attention.build(site, layer)
+                d_model, d_context = attention.widths(site)
+                try:
+                    trace_attend(module, d_model=d_model, d_context=d_context, mask=Mask(causal=site == "decoder_self"))
+                except UserError as error:
+                    raise UserError(f"{site}: {error}") from error

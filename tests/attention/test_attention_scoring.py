@@ -211,7 +211,7 @@ def test_they_change_no_type_under_autocast(backend_name: str) -> None:
     [
         ({"rope": True}, "rope=true turns pairs of dimensions, and head_dim=11 is odd"),
         ({"rope": True, "rope_base": 1.0}, "rope_base=1 must be a number above 1"),
-        ({"rope": True, "rope_base": float("nan")}, "rope_base=nan must be a number above 1"),
+        ({"rope": True, "rope_base": float("nan")}, "option rope_base=nan is no float"),
         ({"softcap": 0.0}, "softcap=0 must be a number above 0"),
         ({"softcap": float("inf")}, "softcap=inf must be a number above 0"),
         ({"softcap": "5"}, "option softcap='5' is no float | None"),
