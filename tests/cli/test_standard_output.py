@@ -22,6 +22,7 @@ def ran(home: Path, redirected: str, arguments: list[str], **more: str) -> subpr
     return subprocess.run(line, capture_output=True, text=True, cwd=home, env=environment(home, **more), timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("arguments", COMMANDS)
 def test_a_full_device_is_one_sentence(home: Path, arguments: list[str]) -> None:  # noqa: F811

@@ -136,6 +136,7 @@ def test_a_failing_job_does_not_stop_the_sweep(train: PreparedCommand, tmp_path:
     assert (failed / "error.txt").read_text().startswith("Traceback")
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_in_a_terminal(home: Path, tmp_path: Path) -> None:  # noqa: F811
     """A person at a terminal without a W&B account: the run goes through with no key pressed."""
     arguments = ["train", *SMALL, "trainer.max_steps=3", "logger=wandb"]

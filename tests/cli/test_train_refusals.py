@@ -126,6 +126,7 @@ def test_help_and_the_printed_config_cost_little(command: PreparedCommand, tmp_p
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_an_existing_run_is_never_overwritten(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     chosen = [*SMALL, "trainer.max_steps=2", "hydra.run.dir=mine", "callbacks.patterns.sentences=0"]
     assert train("train", *chosen, cwd=tmp_path).status == 0

@@ -287,6 +287,7 @@ def test_both_backends_learn_the_same(train: PreparedCommand, tmp_path: Path) ->
     assert losses["eager"][0] > losses["eager"][-1] + 0.2
 
 
+@pytest.mark.slow
 def test_an_encoder_of_another_width_needs_a_variant_that_takes_it(
     train: PreparedCommand,  # noqa: F811
     tmp_path: Path,
