@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import types
 import typing
@@ -9,20 +10,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from attnframe.backends import BackendError
+from attnframe.errors import UserError
 from attnframe.options import Option
-from attnframe.testing.subject import Subject
+from attnframe.testing.subject import KEYS, QUERIES, Subject
 
 
 def option_sets(subject: Subject) -> list[dict[str, Any]]:
     """Options that differ from the defaults, the empty set first.
 
-    An int, float, bool or Enum gets the first other value with which the variant can be built; other types keep their
-    default, for nobody but the author knows what else is legal.
+    An int, float, bool or Enum gets the first other value with which the variant can be built and run; other types keep
+    their default, for nobody but the author knows what else is legal.
     """
     found: list[dict[str, Any]] = [{}]
     for option in subject.variant.options:
         for value in _other_values(option):
-            if _builds(subject, {option.name: value}):
+            if _is_legal(subject, {option.name: value}):
                 found.append({option.name: value})
                 break
     return found
@@ -45,11 +47,19 @@ def _other_values(option: Option) -> Iterator[Any]:
         yield from (member for member in hint if member is not default)
 
 
-def _builds(subject: Subject, options: dict[str, Any]) -> bool:
+def _is_legal(subject: Subject, options: dict[str, Any]) -> bool:
+    """Whether the variant can be built with `options`, and does not say that the tests' inputs are no inputs for it."""
     try:
-        subject.build(**options)
+        module = subject.build(**options)
     except BackendError:
         return True
     except Exception:  # an illegal value, however the variant says so
         return False
+    query, context = subject.embeddings(QUERIES), subject.embeddings(KEYS)
+    # An error that is no refusal is for the checks to find.
+    with contextlib.suppress(Exception):
+        try:
+            module(query, context, context)
+        except UserError:
+            return False
     return True

@@ -49,6 +49,7 @@ CAUGHT_BY = {
     "lying_cache": ("cached-decoding", "in chunks of (1, 1, 3, 2) with a cache"),
     "positions_from_zero": ("cached-decoding", "in chunks of (1, 1, 3, 2) with a cache"),
     "other_mass": ("pattern", "reports a pattern with a row that sums to 0.5"),
+    "narrow_mass": ("pattern", "in bfloat16, no mask, 5 queries and 7 keys, recorded: raises PatternError"),
     "negative_weights": ("pattern", "reports a probability of -"),
     "weights_on_hidden_keys": ("pattern", "a key that may not be attended to has weight 0.143"),
     "other_pattern": ("pattern-output", "is not what the pattern says"),

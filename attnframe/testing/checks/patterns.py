@@ -34,7 +34,19 @@ def _pattern(subject: Subject) -> str | None:
             )
         if pattern.kind is not PatternKind.SIGNED and (pattern.weights < 0).any():
             raise Failure(f"{name}: a weight is {pattern.weights.min():.3g}, and the pattern is {pattern.kind}")
+    _pattern_in_half_precision(subject)
     return None
+
+
+def _pattern_in_half_precision(subject: Subject) -> None:
+    """What is reported has to be computed as widely as what is recorded: a mass summed in bfloat16 is another."""
+    module = subject.build(dtype=torch.bfloat16)
+    query, context = (subject.embeddings(n, seed=s, dtype=torch.bfloat16) for n, s in ((QUERIES, 1), (KEYS, 2)))
+    with case(f"in bfloat16, no mask, {QUERIES} queries and {KEYS} keys, recorded"):
+        with torch.no_grad():
+            output = module(query, context, context)
+        _, while_recorded = _record(module, query, context, context, Mask())
+    require_same(while_recorded, output, "in bfloat16, no mask: the output with and without a recording", tolerance=0.0)
 
 
 def _pattern_output(subject: Subject) -> str | None:

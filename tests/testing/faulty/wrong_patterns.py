@@ -66,3 +66,17 @@ class WeightsOnHiddenKeys(MultiHead):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, **how: Any) -> Tensor:
         self.report_pattern(lambda weights: torch.full_like(weights, 1 / weights.shape[-1]), "probability")
         return super().attend(q, k, v, mask, **how)
+
+
+@register_attention("narrow_mass")
+class NarrowMass(MultiHead):
+    """Says what its rows sum to from a sum in the type of the embeddings, which in half precision is another."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        q = split_heads(self.query_proj(query), self.num_heads)
+        k, v = split_heads(self.key_proj(key), self.num_heads), split_heads(self.value_proj(value), self.num_heads)
+        output = self.attend(q, k, v, mask)
+        share = q[..., 0].sigmoid() / 3
+        wide = q[..., 0].to(torch.promote_types(q.dtype, torch.float32)).sigmoid() / 3
+        self.report_pattern(lambda weights: weights * wide[..., None], "unnormalised", mass=share)
+        return self.output_proj(merge_heads(output * share[..., None]))
