@@ -30,5 +30,5 @@ def test_a_mask_that_a_variant_refuses_at_its_site_is_found_before_anything_is_r
         return AttentionFactory(choices, d_model=8, encoder_d_model=8, num_heads=2)
 
     try_attention(factory(encoder_self="looks_ahead", cross="looks_ahead"))
-    with pytest.raises(UserError, match="^decoder_self: looks_ahead cannot keep to a causal mask$"):
+    with pytest.raises(UserError, match=r"^decoder_self: looks_ahead cannot keep to a causal mask$"):
         try_attention(factory(decoder_self="looks_ahead"))
