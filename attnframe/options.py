@@ -167,6 +167,17 @@ def as_declared(value: Any, hint: Any) -> Any:
     return float(value) if container is float else value
 
 
+def as_config(value: Any) -> Any:
+    """A default as a config holds it: of an Enum the member's name, and lists for tuples."""
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, list | tuple):
+        return list(map(as_config, value))
+    if isinstance(value, dict):
+        return {as_config(key): as_config(item) for key, item in value.items()}
+    return value
+
+
 def override_value(value: Any) -> str:
     """`value` as one writes it behind `option=` on the command line."""
     if value is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import inspect
 import os
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from attnframe.cli.kept_verdicts import conformance
 from attnframe.cli.list_arguments import parse
 from attnframe.cli.output import print_json, print_table, wants_help, write
 from attnframe.errors import UserError, did_you_mean
-from attnframe.options import GIVEN, override_value
+from attnframe.options import GIVEN, as_config, override_value
 
 USAGE = """attnframe list [GROUP] [--json]      what can be chosen with GROUP=NAME
 
@@ -110,7 +109,7 @@ def _variants() -> Iterator[dict[str, Any]]:
             "kind": "variant",
             "about": variant.summary,
             "options": [
-                {"name": option.name, "type": option.type_name, "default": _as_written(option.default)}
+                {"name": option.name, "type": option.type_name, "default": as_config(option.default)}
                 for option in variant.options
             ],
             # In the order of a signature, not of a set.
@@ -119,11 +118,6 @@ def _variants() -> Iterator[dict[str, Any]]:
             "file": _place(Path(variant.file)),
             "conformance": conformance(variant),
         }
-
-
-def _as_written(default: Any) -> Any:
-    """A default as a config holds it: the name of a member."""
-    return default.name if isinstance(default, enum.Enum) else default
 
 
 def _presets() -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from attnframe import discovery
 from attnframe.comparison.run_records import RunRecord
 from attnframe.errors import UserError, did_you_mean
-from attnframe.options import override_value
+from attnframe.options import SHARED, as_config, override_value
 
 # What changes neither what is trained nor how it is scored. `matched` follows from `match`.
 _LEFT_OUT = ("seed", "name", "logger", "matched", "callbacks.patterns")
@@ -20,6 +20,9 @@ _LEFT_OUT_OF_TRAINER = ("enable_progress_bar", "log_every_n_steps", "profiler", 
 _CHOICES = ("data", "attention", "backend", "optimizer", "scheduler", "decoding")
 _SITES = ("encoder_self", "decoder_self", "cross")
 _UNUSUAL = object()
+_SHARED_DEFAULTS = {
+    f"{place}.{option.name}": as_config(option.default) for place in ("attention", *_SITES) for option in SHARED
+}
 _DATA, _SOURCES = "data hash", "code"
 
 
@@ -78,7 +81,8 @@ def comparable_settings(run: RunRecord) -> dict[str, Any]:
         settings["model"] = {**settings["model"], "d_ff": matched["d_ff_before"]}
     elif settings.get("match") is None:
         settings = {key: value for key, value in settings.items() if not key.startswith("match")}
-    flat = dict(_flattened(settings))
+    # What every variant can have and this one has not goes unsaid, as in runs of before there was such an option.
+    flat = {key: value for key, value in _flattened(settings) if _SHARED_DEFAULTS.get(key, _UNUSUAL) != value}
     return flat | {_DATA: run.data_hash[:8], _SOURCES: run.sources}
 
 
@@ -190,7 +194,7 @@ def _usual_options(flat: Mapping[str, Any]) -> dict[str, Any]:
         with suppress(UserError):
             if name := flat.get(choice):
                 options = discovery.find_variant(str(name)).all_options
-                usual |= {f"{prefix}.{option.name}": option.default for option in options}
+                usual |= {f"{prefix}.{option.name}": as_config(option.default) for option in options}
     return usual
 
 

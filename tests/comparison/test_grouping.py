@@ -45,6 +45,20 @@ def test_a_group_is_called_by_what_it_does_not_share(tmp_path: Path) -> None:
     assert differing_settings(grouped(tmp_path)) == ["attention", "attention.rank", "attention.full_rank"]
 
 
+def test_an_option_at_its_default_goes_unsaid_also_where_it_is_an_enum_or_one_of_every_variant(tmp_path: Path) -> None:
+    nothing = {"rope": False, "rope_base": 10000.0, "qk_norm": False, "softcap": None}
+    make_run(tmp_path / "old", seed=1, changes={"attention": {"name": "linear", "feature_map": "elu"}})
+    make_run(tmp_path / "new", seed=2, changes={"attention": {"name": "linear", "feature_map": "elu", **nothing}})
+    make_run(tmp_path / "other", seed=1, changes={"attention": {"name": "multi_head", **nothing}})
+    make_run(tmp_path / "turned", seed=1, changes={"attention": {"name": "multi_head", **nothing, "rope": True}})
+    groups = grouped(tmp_path)
+    assert {group.name: len(group.runs) for group in groups} == {
+        "attention=linear": 2,
+        "attention=multi_head": 1,
+        "attention=multi_head attention.rope=true": 1,
+    }
+
+
 def test_variants_alone_are_called_by_their_names(tmp_path: Path) -> None:
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", variant="uniform")
