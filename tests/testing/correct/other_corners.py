@@ -178,11 +178,11 @@ class RightGated(_Projected):
     cacheable = True
 
     def __init__(
-        self, d_model: int, num_heads: int, *, gate: Gate = Gate.SIGMOID, shared: bool = True, softcap: float = 20.0
+        self, d_model: int, num_heads: int, *, gate: Gate = Gate.SIGMOID, shared: bool = True, cap: float = 20.0
     ) -> None:
         super().__init__(d_model, num_heads)
         self.gate_proj = nn.Linear(d_model, d_model)
-        self.gate, self.shared, self.softcap = gate, shared, softcap
+        self.gate, self.shared, self.cap = gate, shared, cap
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         q, k, v = self.qkv(query, key, value)
@@ -194,7 +194,7 @@ class RightGated(_Projected):
         return self.output_proj(merge_heads(heads) * opened)
 
     def capped(self, score: Tensor, batch: Tensor, head: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return self.softcap * torch.tanh(score / self.softcap)
+        return self.cap * torch.tanh(score / self.cap)
 
 
 @register_attention("right_sink")
