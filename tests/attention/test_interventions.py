@@ -116,7 +116,7 @@ def test_a_uniform_head_says_the_mean_of_what_it_may_attend_to(
 ) -> None:
     module = build(variant_name, d_model=D_MODEL, num_heads=HEADS, backend=backend_name)
     if not is_linear_in_heads(module, D_MODEL):
-        pytest.skip("its heads' outputs go through no one linear map")
+        pytest.skip(f"what {variant_name} makes of its heads is no linear map that is the same for every query")
     query, context = embeddings(device)
     mask, may_attend = MASKS[name]
     last, call = output_map(module, query, context)
