@@ -69,7 +69,8 @@ def test_its_experiment_trains(site: Path, tmp_path: Path) -> None:
     (run,) = run_folders(tmp_path)
     assert markers(run) == ["DONE"]
     sites = OmegaConf.load(run / ".hydra" / "config.yaml")
-    assert sites["cross"] == {"name": "outside", "rank": 1}
+    shared = {"rope": False, "rope_base": 10000.0, "qk_norm": False, "softcap": None}
+    assert sites["cross"] == {"name": "outside", "rank": 1, **shared}
     assert sites["attention"]["name"] == "multi_head"
 
 

@@ -91,7 +91,7 @@ def test_a_sweep_is_a_run_for_each(train: PreparedCommand, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_sweep_over_every_variant(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     variants = [name for name, variant in registry.variants().items() if "attnframe" in Path(variant.file).parts]
-    assert len(variants) == 5
+    assert {"multi_head", "cross", "talking_heads"} <= set(variants)
     finished = train("train", "-m", *SMALL, "logger=wandb", f"attention={','.join(variants)}", cwd=tmp_path)
     assert (finished.status, finished.stderr) == (0, "")
     _assert_all_done(tmp_path, variants)
