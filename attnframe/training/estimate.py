@@ -97,7 +97,14 @@ class _Bench:
         for module in self._model.modules():
             if isinstance(module, Attention):
                 d_model, d_context = attention.widths(module.site)
-                settle_backend(module, d_model=d_model, d_context=d_context, device=self._device.type, dtype=dtype)
+                settle_backend(
+                    module,
+                    d_model=d_model,
+                    d_context=d_context,
+                    device=self._device.type,
+                    dtype=dtype,
+                    trains=True,
+                )
         self._is_mixed = "mixed" in str(precision)
         self._dtype = dtype
         self._model.to(self._device, None if self._is_mixed else dtype)
