@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -35,8 +36,8 @@ class Flex(Backend):
     """torch.nn.attention.flex_attention, compiled for each score_mod, mask_mod and head_dim when it is first called.
 
     Dong et al. 2024, https://arxiv.org/abs/2412.05496;
-    https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html. Lengths and offsets do not make another
-    kernel, but for a length or a batch of 1.
+    https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html. On a GPU one kernel takes all lengths but 1.
+    On the CPU each has its lengths, so that queries and keys are filled up to blocks and the batch to a power of 2.
     """
 
     name = "flex"
@@ -71,9 +72,24 @@ class Flex(Backend):
             # Empty tensors kill the process in the CPU's kernel. Sums over no key are zeros, with gradients.
             shared = q.unflatten(1, (k.shape[1], -1)) @ k[:, :, None].transpose(-2, -1)
             return (shared @ v[:, :, None]).flatten(1, 2)
-        # Inside the graph of somebody else's torch.compile it is compiled along with the rest.
-        kernel = flex_attention if torch.compiler.is_compiling() else _compiled()
-        output: Tensor = kernel(
+        if not torch.is_grad_enabled():
+            # It refuses on the CPU what requires a gradient, also where none is wanted.
+            q, k, v = q.detach(), k.detach(), v.detach()
+        batch, queries, _ = mask.shape
+        if torch.compiler.is_compiling():
+            # Inside the graph of somebody else's torch.compile it is compiled along with the rest.
+            kernel: Callable[..., Tensor] = flex_attention
+        else:
+            kernel = _compiled(dynamic=q.is_cuda)
+            if not q.is_cuda:
+                score_mod, mask_mod = (
+                    None if mod is None else _within(mod, mask, q.device) for mod in (score_mod, mask_mod)
+                )
+                mask = mask.once("_filled_up", functools.partial(_filled_up, mask, q.device))
+                q, k, v = (
+                    _grown(x, mask.shape[0], length) for x, length in zip((q, k, v), (*mask.shape[1:], mask.shape[2]))
+                )
+        output = kernel(
             q,
             k,
             v,
@@ -82,7 +98,7 @@ class Flex(Backend):
             scale=scale,
             enable_gqa=k.shape[1] != q.shape[1],
         )
-        return output
+        return output[:batch, :, :queries]
 
 
 def _against_cpu(request: Request) -> list[str]:
@@ -107,14 +123,14 @@ def _against_cuda(request: Request) -> list[str]:
 
 
 @functools.cache
-def _compiled() -> Callable[..., Tensor]:
-    """flex_attention as a kernel: uncompiled it would form all scores, and only warn."""
+def _compiled(*, dynamic: bool) -> Callable[..., Tensor]:
+    """flex_attention as a kernel, `dynamic` in its lengths: uncompiled it would form all scores, and only warn."""
     # Here, for importing the compiler takes seconds.
     import torch._dynamo.config as compiler_config
     from torch._dynamo.exc import TorchDynamoException
 
     # As one graph, for what cannot be compiled would be run uncompiled.
-    kernel = torch.compile(flex_attention, dynamic=True, fullgraph=True)
+    kernel = torch.compile(flex_attention, dynamic=dynamic, fullgraph=True)
 
     def run(*tensors: Tensor, **how: object) -> Tensor:
         limits = {"recompile_limit": _MOST_KERNELS, "accumulated_recompile_limit": _MOST_KERNELS}
@@ -127,6 +143,38 @@ def _compiled() -> Callable[..., Tensor]:
         return output
 
     return run
+
+
+def _filled_up(mask: Mask, device: torch.device) -> Mask:
+    """`mask` for the lengths and the batch that a kernel of the CPU is made for, hiding what is added.
+
+    Kernels for any length do not always compile there: PyTorch 2.13 replaces a size's name by another's in the C++ code
+    that it writes, and with it the beginning of names that are longer.
+    """
+    batch, queries, keys = mask.shape
+    rows = 1 << (batch - 1).bit_length()
+    key_keep = torch.ones(batch, keys, dtype=torch.bool, device=device) if mask.key_keep is None else mask.key_keep
+    key_keep = F.pad(key_keep, (0, -keys % _BLOCK, 0, rows - batch))
+    filled_up = dataclasses.replace(mask, key_keep=key_keep)
+    return filled_up.bind(rows, 1 if queries == 1 else queries + -queries % _BLOCK, key_keep.shape[1])
+
+
+def _grown(x: Float[Tensor, "batch heads length dim"], batch: int, length: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, length - x.shape[2], 0, 0, 0, batch - x.shape[0]))
+
+
+def _within(mod: Callable[..., Tensor], mask: Mask, device: torch.device) -> Callable[..., Tensor]:
+    """A score_mod or mask_mod, which is asked for the last index in the place of those that are added."""
+    batch, queries, keys = mask.shape
+    last_row, last_query, last_key = (
+        _number(number - 1, device) for number in (batch, mask.query_offset + queries, keys)
+    )
+
+    def within(*of: Tensor) -> Tensor:
+        *score, row, head, q_idx, kv_idx = of
+        return mod(*score, row.minimum(last_row), head, q_idx.minimum(last_query), kv_idx.minimum(last_key))
+
+    return within
 
 
 def _block_mask(mask: Mask, mask_mod: MaskMod | None, device: torch.device) -> BlockMask | None:

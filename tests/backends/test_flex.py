@@ -1,0 +1,176 @@
+"""FlexAttention: what only it does, and the part of its agreement with the formula that is quick to compile."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
+from torch.testing import assert_close
+
+from attnframe import Mask, UserError, build_attention
+from attnframe.attention import settle_backend
+from attnframe.attention.capability import plain_request
+from attnframe.backends import BackendError, Flex, MaskMod, backends, resolve
+from attnframe.backends.flex import _block_mask, _blocks
+
+D_MODEL, HEADS = 15, 3
+
+MASKS = {
+    "causal": Mask(causal=True),
+    "causal_offset": Mask(causal=True, query_offset=131),
+    "window": Mask(window=5),
+    "wide_window": Mask(window=257, query_offset=3),
+    "window_causal": Mask(causal=True, window=130, query_offset=70),
+}
+LENGTHS = [(1, 300), (127, 129), (128, 256), (257, 128), (300, 301)]
+
+
+def structure(mask: Mask, batch: int) -> MaskMod:
+    """The same as `mask.dense`, written for one pair of indices."""
+
+    def kept(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return dense[b, 0, i, j]
+
+    dense = mask.dense()
+    return kept
+
+
+def block_table(numbers: Tensor, indices: Tensor) -> Tensor:
+    """Bool[batch, q_blocks, kv_blocks] of FlexAttention's lists of blocks."""
+    table = torch.zeros(indices.shape, dtype=torch.bool)
+    for place in torch.cartesian_prod(*(torch.arange(n) for n in numbers.shape)).reshape(-1, 3).tolist():
+        table[*place, indices[*place, : numbers[*place]].long()] = True
+    return table[:, 0]
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["all_keys", "padded"])
+@pytest.mark.parametrize(("queries", "keys"), LENGTHS)
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_blocks_are_those_of_the_dense_mask(mask: Mask, queries: int, keys: int, padded: bool) -> None:
+    batch = 3
+    if padded:
+        generator = torch.Generator().manual_seed(keys)
+        keep = torch.arange(keys) < torch.tensor([0, keys // 2, keys])[:, None]
+        keep[1] &= torch.rand(keys, generator=generator) < 0.5
+        mask = dataclasses.replace(mask, key_keep=keep)
+    mask = mask.bind(batch, queries, keys)
+    # FlexAttention's own, from a look at every pair.
+    whole = create_block_mask(structure(mask, batch), batch, None, queries, keys, device="cpu")
+    expected_full = block_table(whole.full_kv_num_blocks, whole.full_kv_indices)
+    expected_some = block_table(whole.kv_num_blocks, whole.kv_indices) | expected_full
+    some, full = (blocks.expand(batch, -1, -1) for blocks in _blocks(mask, torch.device("cpu")))
+    assert (some >= expected_some).all(), "a block that the mask keeps is skipped"
+    assert (full <= expected_full).all(), "a block of which the mask hides a part is taken whole"
+    if not padded:
+        assert_close(some, expected_some)
+        assert_close(full, expected_full)
+    ours = _block_mask(mask, None, torch.device("cpu"))
+    if ours is None:
+        assert mask.dense().all()
+        return
+    index = torch.meshgrid(
+        torch.arange(batch), torch.arange(1), torch.arange(queries), torch.arange(keys), indexing="ij"
+    )
+    assert_close(ours.mask_mod(*index), mask.dense())
+    listed = [
+        block_table(ours.kv_num_blocks, ours.kv_indices),
+        block_table(ours.full_kv_num_blocks, ours.full_kv_indices),
+    ]
+    assert not (listed[0] & listed[1]).any()
+    assert_close((listed[0] | listed[1]).expand(batch, -1, -1), some)
+
+
+def test_the_layers_that_share_a_bound_mask_share_its_blocks() -> None:
+    mask = Mask(causal=True).bind(2, 5, 7)
+    device = torch.device("cpu")
+    assert _block_mask(mask, None, device) is _block_mask(mask, None, device)
+    assert _block_mask(Mask().bind(2, 5, 7), None, device) is None
+    assert _block_mask(Mask(causal=True, query_offset=6).bind(2, 1, 7), None, device) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"trains": True}, "cannot train"),
+        ({"dropout": 0.1}, "dropout"),
+        ({"normaliser": True}, "normaliser"),
+        ({"dtype": torch.float64}, "float64"),
+        ({"device": "meta"}, "none for meta"),
+        ({"device": "cuda", "head_dim": 15}, "head_dim of at least 16"),
+        ({"device": "cuda", "value_dim": 8}, "value_dim of at least 16"),
+    ],
+    ids=str,
+)
+def test_what_it_declines(change: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = dataclasses.replace(plain_request("cpu"), trains=False)
+    assert Flex().unsupported(wanted) == []
+    assert [said for said in Flex().unsupported(dataclasses.replace(wanted, **change)) if reason in said]
+
+
+def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (reason,) = Flex().unsupported(dataclasses.replace(plain_request("cpu"), trains=False))
+    assert "C++ compiler" in reason
+
+
+def test_auto_never_takes_it_and_says_why() -> None:
+    wanted = dataclasses.replace(plain_request("cpu"), trains=False, score_mod=True)
+    assert Flex().unsupported(wanted) == []
+    resolution = resolve("auto", [wanted])
+    assert resolution.backend.name == "eager"
+    assert resolution.passed_over["flex"] == (Flex.only_by_name,)
+    with pytest.raises(BackendError, match="backend=eager can"):
+        resolve("sdpa", [wanted])
+
+
+@pytest.mark.parametrize("variant", ["multi_head", "alibi"])
+def test_on_a_cpu_it_is_built_to_evaluate_and_refused_to_train(variant: str) -> None:
+    module = build_attention(variant, d_model=D_MODEL, num_heads=HEADS, backend="flex")
+    nearest = resolve("auto", [dataclasses.replace(plain_request("cpu"), score_mod=variant == "alibi")]).backend.name
+    sentence = f"backend=flex cannot run this: flex has no backward pass on the CPU.*; backend={nearest} can"
+    with pytest.raises(BackendError, match=sentence):
+        settle_backend(module, d_model=D_MODEL, d_context=D_MODEL, trains=True)
+    x = torch.zeros(1, 2, D_MODEL)
+    with pytest.raises(BackendError, match=sentence):
+        module(x, x, x)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(BackendError, match=sentence):
+        module(x.requires_grad_(), x, x)
+
+
+def test_building_it_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def attend(*args: object, **how: object) -> Tensor:
+        raise AssertionError("a model is built without being run on its backend")
+
+    monkeypatch.setattr(Flex, "attend", attend)
+    build_attention("multi_head", d_model=D_MODEL, num_heads=HEADS, backend="flex")
+
+
+def test_layers_and_lengths_share_a_kernel_and_give_what_eager_gives() -> None:
+    from torch._dynamo.utils import counters
+
+    torch.manual_seed(3)
+    modules = [build_attention("alibi", d_model=D_MODEL, num_heads=HEADS, backend="flex").eval() for _ in range(2)]
+    kernels = []
+    with torch.no_grad():
+        for batch, queries, keys in ((2, 5, 7), (3, 11, 13), (2, 130, 140)):
+            keep = torch.arange(keys) < torch.tensor([0, keys - 2, keys])[:batch, None]
+            mask = Mask(key_keep=keep, causal=True, query_offset=queries % 3).bind(batch, queries, keys)
+            for module in modules:
+                query, key = torch.randn(batch, queries, D_MODEL), torch.randn(batch, keys, D_MODEL)
+                output = module(query, key, key, mask)
+                assert module.backends_used() == {"flex"}
+                kernels.append(counters["stats"]["unique_graphs"])
+                with module.set_apart():
+                    assert_close(output, module(query, key, key, mask), rtol=0, atol=2e-6)
+        assert_close(output[0], module.output_proj.bias.expand_as(output[0]), rtol=0, atol=0)
+    assert kernels[1] == kernels[0], "another layer is another kernel"
+    # From one block to several is one more.
+    assert kernels[3] == kernels[0], "another length is another kernel"
+    assert kernels[5] == kernels[4]
