@@ -91,8 +91,8 @@ def settle_backend(
 ) -> Resolution | None:
     """Decide once which backend runs `module`, by what it asks of `attend`; None when it never calls it.
 
-    `device` and `dtype` are those it will run with, where they are not yet its own; `trains` says that gradients will be
-    wanted too. Raises `BackendError`.
+    `device` and `dtype` are those it will run with, where they are not yet its own; `trains` says that gradients will
+    be wanted too. Raises `BackendError`.
     """
     requests = []
     for call in trace_attend(module, d_model=d_model, d_context=d_context):

@@ -21,8 +21,8 @@ from attnframe.errors import UserError
 class Capability:
     """Whether `backend` trains and evaluates `variant` on `device`, and if not why: `reasons`, a sentence each.
 
-    `evaluates` says that all of them are about training. `auto` says that `backend=auto` takes it there. A variant that computes its attention itself uses no backend: every
-    one of them runs, `own` is True, and none is taken.
+    `evaluates` says that all of them are about training. `auto` says that `backend=auto` takes it there. A variant that
+    computes its attention itself uses no backend: every one of them runs, `own` is True, and none is taken.
     """
 
     variant: str

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.flex_attention import flex_attention
 
 from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod
+from attnframe.backends.block_masks import block_mask, filled_up, scalar, shifted, within
 from attnframe.errors import UserError
 
 if TYPE_CHECKING:
     from attnframe.attention.mask import Mask
-
-_BLOCK = 128
-"""Queries, and keys, to a block."""
 
 _LEAST_CUDA_DIM = 16
 
@@ -83,18 +80,18 @@ class Flex(Backend):
             kernel = _compiled(dynamic=q.is_cuda)
             if not q.is_cuda:
                 score_mod, mask_mod = (
-                    None if mod is None else _within(mod, mask, q.device) for mod in (score_mod, mask_mod)
+                    None if mod is None else within(mod, mask, q.device) for mod in (score_mod, mask_mod)
                 )
-                mask = mask.once("_filled_up", functools.partial(_filled_up, mask, q.device))
-                q, k, v = (
-                    _grown(x, mask.shape[0], length) for x, length in zip((q, k, v), (*mask.shape[1:], mask.shape[2]))
-                )
+                mask = mask.once("_filled_up", functools.partial(filled_up, mask, q.device))
+                rows, queries_in_blocks, keys_in_blocks = mask.shape
+                q = _grown(q, rows, queries_in_blocks)
+                k, v = _grown(k, rows, keys_in_blocks), _grown(v, rows, keys_in_blocks)
         output = kernel(
             q,
             k,
             v,
-            score_mod=None if score_mod is None else _shifted(score_mod, _number(mask.query_offset, q.device)),
-            block_mask=_block_mask(mask, mask_mod, q.device),
+            score_mod=None if score_mod is None else shifted(score_mod, scalar(mask.query_offset, q.device)),
+            block_mask=block_mask(mask, mask_mod, q.device),
             scale=scale,
             enable_gqa=k.shape[1] != q.shape[1],
         )
@@ -132,7 +129,7 @@ def _compiled(*, dynamic: bool) -> Callable[..., Tensor]:
     # As one graph, for what cannot be compiled would be run uncompiled.
     kernel = torch.compile(flex_attention, dynamic=dynamic, fullgraph=True)
 
-    def run(*tensors: Tensor, **how: object) -> Tensor:
+    def run(*tensors: Any, **how: Any) -> Tensor:
         limits = {"recompile_limit": _MOST_KERNELS, "accumulated_recompile_limit": _MOST_KERNELS}
         try:
             with compiler_config.patch(limits):
@@ -145,126 +142,5 @@ def _compiled(*, dynamic: bool) -> Callable[..., Tensor]:
     return run
 
 
-def _filled_up(mask: Mask, device: torch.device) -> Mask:
-    """`mask` for the lengths and the batch that a kernel of the CPU is made for, hiding what is added.
-
-    Kernels for any length do not always compile there: PyTorch 2.13 replaces a size's name by another's in the C++ code
-    that it writes, and with it the beginning of names that are longer.
-    """
-    batch, queries, keys = mask.shape
-    rows = 1 << (batch - 1).bit_length()
-    key_keep = torch.ones(batch, keys, dtype=torch.bool, device=device) if mask.key_keep is None else mask.key_keep
-    key_keep = F.pad(key_keep, (0, -keys % _BLOCK, 0, rows - batch))
-    filled_up = dataclasses.replace(mask, key_keep=key_keep)
-    return filled_up.bind(rows, 1 if queries == 1 else queries + -queries % _BLOCK, key_keep.shape[1])
-
-
 def _grown(x: Float[Tensor, "batch heads length dim"], batch: int, length: int) -> Tensor:
     return F.pad(x, (0, 0, 0, length - x.shape[2], 0, 0, 0, batch - x.shape[0]))
-
-
-def _within(mod: Callable[..., Tensor], mask: Mask, device: torch.device) -> Callable[..., Tensor]:
-    """A score_mod or mask_mod, which is asked for the last index in the place of those that are added."""
-    batch, queries, keys = mask.shape
-    last_row, last_query, last_key = (
-        _number(number - 1, device) for number in (batch, mask.query_offset + queries, keys)
-    )
-
-    def within(*of: Tensor) -> Tensor:
-        *score, row, head, q_idx, kv_idx = of
-        return mod(*score, row.minimum(last_row), head, q_idx.minimum(last_query), kv_idx.minimum(last_key))
-
-    return within
-
-
-def _block_mask(mask: Mask, mask_mod: MaskMod | None, device: torch.device) -> BlockMask | None:
-    """What `mask` and `mask_mod` hide, None for nothing. Without a mask_mod it is made once for a bound mask."""
-    if mask_mod is not None:
-        return _make_block_mask(mask, mask_mod, device)
-    if mask.key_keep is None and mask.window is None and not _hides_what_follows(mask):
-        return None
-    return mask.once("_block_mask", lambda: _make_block_mask(mask, None, device))
-
-
-def _make_block_mask(mask: Mask, mask_mod: MaskMod | None, device: torch.device) -> BlockMask:
-    _, queries, keys = mask.shape
-    some, whole = _blocks(mask, device)
-    if mask_mod is not None:
-        # Which blocks it leaves whole or empty only a look at all its [query, key] would tell.
-        whole = torch.zeros_like(whole)
-    return BlockMask.from_kv_blocks(
-        *_listed(some & ~whole),
-        *_listed(whole),
-        BLOCK_SIZE=_BLOCK,
-        mask_mod=_keep(mask, mask_mod, device),
-        seq_lengths=(queries, keys),
-    )
-
-
-def _blocks(
-    mask: Mask, device: torch.device
-) -> tuple[Bool[Tensor, "#batch q_blocks kv_blocks"], Bool[Tensor, "#batch q_blocks kv_blocks"]]:
-    """Blocks in which `mask` keeps something (or a few more), and those full blocks in which it keeps all."""
-    _, queries, keys = mask.shape
-    ahead, behind = _reach(mask)
-    end = mask.query_offset + queries
-    first_query = torch.arange(mask.query_offset, end, _BLOCK, device=device)[:, None]
-    first_key = torch.arange(0, keys, _BLOCK, device=device)
-    lowest = first_key - (first_query + _BLOCK - 1).clamp(max=end - 1)
-    highest = (first_key + _BLOCK - 1).clamp(max=keys - 1) - first_query
-    some = ((lowest <= ahead) & (highest >= -behind))[None]
-    whole = ((highest <= ahead) & (lowest >= -behind))[None]
-    whole = whole & (first_query + _BLOCK <= end) & (first_key + _BLOCK <= keys)
-    if mask.key_keep is not None:
-        kept = F.pad(mask.key_keep, (0, -keys % _BLOCK)).unflatten(-1, (-1, _BLOCK))[:, None]
-        some, whole = some & kept.any(-1), whole & kept.all(-1)
-    return some, whole
-
-
-def _listed(blocks: Bool[Tensor, "batch q_blocks kv_blocks"]) -> tuple[Tensor, Tensor]:
-    """How many blocks of each row are True, and the numbers of all of them with those first."""
-    of_heads = blocks[:, None].int()
-    return of_heads.sum(-1, dtype=torch.int32), of_heads.argsort(dim=-1, descending=True, stable=True).int()
-
-
-def _keep(mask: Mask, mask_mod: MaskMod | None, device: torch.device) -> MaskMod:
-    """`mask` and `mask_mod` as one mask_mod of the indices that the kernel counts."""
-    # As tensors: another number in a closure would be another kernel.
-    offset, ahead, behind = (_number(number, device) for number in (mask.query_offset, *_reach(mask)))
-    key_keep = mask.key_keep
-
-    def keep(batch: Tensor, head: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        position = q_idx + offset
-        kept = (kv_idx - position <= ahead) & (position - kv_idx <= behind)
-        if key_keep is not None:
-            kept = kept & key_keep[batch, kv_idx]
-        if mask_mod is not None:
-            kept = kept & mask_mod(batch, head, position, kv_idx)
-        return kept
-
-    return keep
-
-
-def _reach(mask: Mask) -> tuple[int, int]:
-    """How many places ahead of its own and behind it a query sees."""
-    _, queries, keys = mask.shape
-    behind = mask.query_offset + queries + keys if mask.window is None else mask.window
-    return 0 if _hides_what_follows(mask) else behind, behind
-
-
-def _hides_what_follows(mask: Mask) -> bool:
-    """Whether causality hides anything: from the last position on, as in cached decoding, it hides no key."""
-    return mask.causal and mask.query_offset < mask.shape[2] - 1
-
-
-def _shifted(score_mod: ScoreMod, offset: Tensor) -> ScoreMod:
-    """`score_mod` of positions, where the kernel counts its queries from 0."""
-
-    def shifted(score: Tensor, batch: Tensor, head: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return score_mod(score, batch, head, q_idx + offset, kv_idx)
-
-    return shifted
-
-
-def _number(number: int, device: torch.device) -> Tensor:
-    return torch.full((), number, device=device)

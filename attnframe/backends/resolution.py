@@ -39,8 +39,8 @@ def backends() -> dict[str, Backend]:
 
 
 def resolve(choice: str, requests: Iterable[Request]) -> Resolution:
-    """The backend for all of `requests`: `choice`, or for "auto" the first without a reason against it, of those that are
-    not taken by name alone.
+    """The backend for all of `requests`: `choice`, or for "auto" the first without a reason against it, none of those
+    that are taken only by name.
 
     Raises `BackendError` for an explicit choice that cannot run (every reason, and the nearest backend that can),
     `UserError` for an unknown name.

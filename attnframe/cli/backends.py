@@ -24,8 +24,8 @@ USAGE = """attnframe backends [OVERRIDE ...] [--json]
   attnframe backends attention=low_rank_v attention.full_rank=true
   attnframe backends --json
 
-runs: whether it can be trained, or `evaluation only`; `auto` marks the backend that backend=auto takes on the device that a run takes; `own` a variant that computes its
-attention itself, whatever the backend.
+runs: whether it can be trained, or `evaluation only`; `auto` marks the backend that backend=auto takes on the device
+that a run takes; `own` a variant that computes its attention itself, whatever the backend.
 """
 
 
