@@ -103,9 +103,13 @@ def _on_device(
 ) -> list[Capability]:
     if isinstance(traced, str):
         return [Capability(name, backend, device, (traced,), evaluates=False, auto=False) for backend in backends()]
-    evaluation = [dataclasses.replace(request, device=device, dtype=dtype, dropout=0.0) for request in traced]
-    training = [dataclasses.replace(request, dropout=dropout, trains=True) for request in evaluation]
-    requests = [*evaluation, *training]
+    # What building asks, and what training asks besides.
+    built = [
+        dataclasses.replace(request, device=device, dtype=dtype, dropout=chance)
+        for request in traced
+        for chance in dict.fromkeys((0.0, dropout))
+    ]
+    requests = built + [dataclasses.replace(request, trains=True) for request in built]
     auto = resolve(AUTO, requests).backend.name if requests else None
     return [
         Capability(
@@ -113,7 +117,7 @@ def _on_device(
             backend.name,
             device,
             reasons_against(backend, requests),
-            evaluates=not reasons_against(backend, evaluation),
+            evaluates=not reasons_against(backend, built),
             auto=backend.name == auto,
             own=not requests,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 from torch.testing import assert_close
 
-from attnframe import Mask, build_attention
+from attnframe import Mask, UserError, build_attention, discovery
 from attnframe.attention import settle_backend
 from attnframe.attention.capability import plain_request
 from attnframe.backends import BackendError, Flex, MaskMod, resolve
@@ -175,3 +176,59 @@ def test_layers_and_lengths_share_a_kernel_and_give_what_eager_gives(lengths: tu
                 assert_close(output[0], module.output_proj.bias.expand_as(output[0]), rtol=0, atol=0)
     assert kernels[1] == kernels[0], "another layer is another kernel"
     assert kernels[3] == kernels[0], "another length within a block is another kernel"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["relative_bias", "sliding_window", "grouped_query", "forgetting", "bigbird"])
+def test_variants_with_functions_of_the_indices_give_what_eager_gives(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(discovery.FOLDERS_VARIABLE, str(Path(__file__).parents[2] / "plugins"))
+    torch.manual_seed(5)
+    module = build_attention(name, d_model=28, num_heads=4, backend="flex").eval()
+    mask = Mask(key_keep=torch.arange(13) < torch.tensor([5, 0, 13])[:, None], causal=True, query_offset=2)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=0.4)
+        query, key = torch.randn(3, 11, 28), torch.randn(3, 13, 28)
+        output = module(query, key, key, mask)
+        assert module.backends_used() == {"flex"}
+        with module.set_apart():
+            assert_close(output, module(query, key, key, mask), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_decoding_token_by_token_compiles_no_kernel_for_each_token() -> None:
+    from torch._dynamo.utils import counters
+
+    torch.manual_seed(5)
+    module = build_attention("alibi", d_model=28, num_heads=4, backend="flex").eval()
+    x = torch.randn(3, 7, 28)
+    with torch.no_grad():
+        whole = module(x, x, x, Mask(causal=True))
+        kernels = []
+        for end in range(1, 8):
+            step = module(x[:, end - 1 : end], x[:, :end], x[:, :end], Mask(causal=True, query_offset=end - 1))
+            assert_close(step, whole[:, end - 1 : end], rtol=0, atol=1e-5)
+            kernels.append(counters["stats"]["unique_graphs"])
+    assert len(set(kernels)) == 1
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compiled_is_one_sentence() -> None:
+    def by_number(score: Tensor, batch: Tensor, head: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        return score if kv_idx.item() > 3 else -score
+
+    q = torch.zeros(1, 1, 2, 5)
+    with torch.no_grad(), pytest.raises(UserError, match="flex cannot compile this attention: .*; backend=eager"):
+        Flex().attend(
+            q,
+            q,
+            q,
+            Mask().bind(1, 2, 2),
+            scale=1.0,
+            dropout=0.0,
+            score_mod=by_number,
+            mask_mod=None,
+            normaliser=None,
+        )
