@@ -220,7 +220,7 @@ def test_what_cannot_be_compiled_is_one_sentence() -> None:
         return score if kv_idx.item() > 3 else -score
 
     q = torch.zeros(1, 1, 2, 5)
-    with torch.no_grad(), pytest.raises(UserError, match="flex cannot compile this attention: .*; backend=eager"):
+    with torch.no_grad(), pytest.raises(UserError, match=r"flex cannot compile this attention: .*; backend=eager"):
         Flex().attend(
             q,
             q,
