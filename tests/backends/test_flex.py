@@ -232,3 +232,40 @@ def test_what_cannot_be_compiled_is_one_sentence() -> None:
             mask_mod=None,
             normaliser=None,
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lengths", [(5, 7), (130, 140)], ids=str)
+@pytest.mark.parametrize(
+    "name", ["multi_head", "alibi", "relative_bias", "sliding_window", "grouped_query", "forgetting", "bigbird"]
+)
+def test_where_it_trains_its_gradients_are_those_of_eager(
+    name: str, lengths: tuple[int, int], device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reasons := Flex().unsupported(plain_request(device.type)):
+        pytest.skip("; ".join(reasons))
+    monkeypatch.setenv(discovery.FOLDERS_VARIABLE, str(Path(__file__).parents[2] / "plugins"))
+    torch.manual_seed(5)
+    module = build_attention(name, d_model=68, num_heads=4, backend="flex").to(device)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=0.2)
+    queries, keys = lengths
+    keep = torch.arange(keys, device=device) < torch.tensor([keys - 2, 0, keys], device=device)[:, None]
+    mask = Mask(key_keep=keep, causal=True, query_offset=2)
+    query, key = (torch.randn(3, n, 68, device=device, requires_grad=True) for n in lengths)
+    cotangent = torch.randn(3, queries, 68, device=device)
+    wanted = [query, key, *module.parameters()]
+    names = ["query", "key", *(of for of, _ in module.named_parameters())]
+
+    def output_and_gradients() -> list[Tensor]:
+        output = module(query, key, key, mask)
+        return [output, *torch.autograd.grad(output, wanted, cotangent, allow_unused=True, materialize_grads=True)]
+
+    found = output_and_gradients()
+    assert module.backends_used() == {"flex"}
+    with module.set_apart():
+        expected = output_and_gradients()
+    for of, one, other in zip(["output", *names], found, expected, strict=True):
+        # The gradient of a key's bias is zero, and what is computed of it rounding.
+        assert (one - other).norm() <= 2e-5 * other.norm() + 1e-4, of
