@@ -54,9 +54,11 @@ class Forgetting(Attention):
             kept = kept.masked_fill(~mask.key_keep[:, None], 0.0)
         # c_t at index t + 1, so that there is a number before the first key. In float32 or better: it grows with t.
         c = F.pad(kept.to(torch.promote_types(kept.dtype, torch.float32)).cumsum(-1), (1, 0))
+        # Of the keys a tensor of its own: flex takes the gradient of one that is looked up once.
+        c_of_key = c[..., 1:]
         last = kept.shape[-1]
 
         def forget(score: Tensor, batch: Tensor, head: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-            return score - (c[batch, head, (q_idx + 1).clamp(max=last)] - c[batch, head, kv_idx + 1]).abs()
+            return score - (c[batch, head, (q_idx + 1).clamp(max=last)] - c_of_key[batch, head, kv_idx]).abs()
 
         return self.output_proj(merge_heads(self.attend(q, k, v, mask, score_mod=forget)))

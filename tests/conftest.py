@@ -41,14 +41,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`variant_name` is each core variant in turn, of a test marked `of_attend` those that call it; `backend_name` is
-    each backend."""
+    each backend. One that has to compile does so in the slow part of the tests."""
     if "variant_name" in metafunc.fixturenames:
         names = list(registry.variants())
         if metafunc.definition.get_closest_marker("of_attend"):
             names = [name for name in names if _calls_attend(name)]
         metafunc.parametrize("variant_name", names)
     if "backend_name" in metafunc.fixturenames:
-        metafunc.parametrize("backend_name", list(backends()))
+        slow = pytest.mark.slow if "device" in metafunc.fixturenames else ()
+        names = [
+            pytest.param(name, marks=slow) if backend.only_by_name else name for name, backend in backends().items()
+        ]
+        metafunc.parametrize("backend_name", names)
 
 
 @functools.cache

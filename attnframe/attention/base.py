@@ -131,6 +131,8 @@ class Attention(nn.Module):
             score_mod=score_mod is not None,
             mask_mod=mask_mod is not None,
             normaliser=normaliser is not None,
+            # A score_mod may depend on parameters where q, k and v depend on none that is trained.
+            trains=torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *self.parameters())),
         )
         output = self.resolution(request).backend.attend(
             q,

@@ -34,7 +34,7 @@ def build_attention(
 
     `d_context` is the width of the keys' and values' embeddings where it differs from `d_model`; `dropout` acts on
     the attention weights. Raises `UserError` for an unknown name or option, a width that the variant cannot take, or
-    a backend that cannot run it.
+    a backend that cannot run it; one that can evaluate and not train raises when gradients are first wanted.
     """
     variant = discovery.find_variant(name)
     variant.check(options)
@@ -87,10 +87,12 @@ def settle_backend(
     d_context: int,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    trains: bool = False,
 ) -> Resolution | None:
     """Decide once which backend runs `module`, by what it asks of `attend`; None when it never calls it.
 
-    `device` and `dtype` are those it will run with, where they are not yet its own. Raises `BackendError`.
+    `device` and `dtype` are those it will run with, where they are not yet its own; `trains` says that gradients will
+    be wanted too. Raises `BackendError`.
     """
     requests = []
     for call in trace_attend(module, d_model=d_model, d_context=d_context):
@@ -100,6 +102,8 @@ def settle_backend(
         requests += [request, dataclasses.replace(request, dropout=module.attention_dropout)]
     if not requests:
         return None
+    if trains:
+        requests += [dataclasses.replace(request, trains=True) for request in requests]
     resolution = resolve(module.backend, requests)
     module.settle(resolution, requests)
     return resolution

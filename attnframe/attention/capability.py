@@ -19,16 +19,17 @@ from attnframe.errors import UserError
 
 @dataclass(frozen=True)
 class Capability:
-    """Whether `backend` runs `variant` on `device`, and if not why: `reasons`, a sentence each.
+    """Whether `backend` trains and evaluates `variant` on `device`, and if not why: `reasons`, a sentence each.
 
-    `auto` says that `backend=auto` takes it there. A variant that computes its attention itself uses no backend: every
-    one of them runs, `own` is True, and none is taken.
+    `evaluates` says that all of them are about training. `auto` says that `backend=auto` takes it there. A variant that
+    computes its attention itself uses no backend: every one of them runs, `own` is True, and none is taken.
     """
 
     variant: str
     backend: str
     device: str
     reasons: tuple[str, ...]
+    evaluates: bool
     auto: bool
     own: bool = False
 
@@ -72,8 +73,8 @@ def capabilities(
 
 
 def plain_request(device: str) -> Request:
-    """The least that a backend can be asked: multi-head attention in fp32, with a common head_dim."""
-    return Request(device=device, dtype=torch.float32, heads=4, key_heads=4, head_dim=64, value_dim=64)
+    """The least that training can ask: multi-head attention in fp32, with a common head_dim."""
+    return Request(device=device, dtype=torch.float32, heads=4, key_heads=4, head_dim=64, value_dim=64, trains=True)
 
 
 def _requests(
@@ -101,19 +102,24 @@ def _on_device(
     name: str, traced: list[Request] | str, device: str, dropout: float, dtype: torch.dtype
 ) -> list[Capability]:
     if isinstance(traced, str):
-        return [Capability(name, backend, device, (traced,), auto=False) for backend in backends()]
-    # The two that a run makes: in evaluation, and in training with dropout.
-    requests = [
-        _replaced(request, device, dtype, chance) for request in traced for chance in dict.fromkeys((0.0, dropout))
+        return [Capability(name, backend, device, (traced,), evaluates=False, auto=False) for backend in backends()]
+    # What building asks, and what training asks besides.
+    built = [
+        dataclasses.replace(request, device=device, dtype=dtype, dropout=chance)
+        for request in traced
+        for chance in dict.fromkeys((0.0, dropout))
     ]
+    requests = built + [dataclasses.replace(request, trains=True) for request in built]
     auto = resolve(AUTO, requests).backend.name if requests else None
     return [
         Capability(
-            name, backend.name, device, reasons_against(backend, requests), backend.name == auto, own=not requests
+            name,
+            backend.name,
+            device,
+            reasons_against(backend, requests),
+            evaluates=not reasons_against(backend, built),
+            auto=backend.name == auto,
+            own=not requests,
         )
         for backend in backends().values()
     ]
-
-
-def _replaced(request: Request, device: str, dtype: torch.dtype, dropout: float) -> Request:
-    return dataclasses.replace(request, device=device, dtype=dtype, dropout=dropout)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,11 +58,15 @@ class Mask:
 
     def dense(self) -> Bool[Tensor, "batch 1 query key"]:
         """The bound mask in full. It is kept, so that the layers that share a bound mask share this as well."""
-        cached: Tensor | None = self.__dict__.get("_dense")
-        if cached is None:
-            cached = self._build_dense()
-            self.__dict__["_dense"] = cached
-        return cached
+        return self.once("_dense", self._build_dense)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` makes of this bound mask, kept as `name` for all who share the mask."""
+        kept: T | None = self.__dict__.get(name)
+        if kept is None:
+            kept = make()
+            self.__dict__[name] = kept
+        return kept
 
     def _build_dense(self) -> Tensor:
         batch, queries, keys = self.shape

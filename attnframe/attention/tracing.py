@@ -43,6 +43,7 @@ def trace_attend(
     query = torch.zeros(1, length, d_model, device=like.device, dtype=like.dtype)
     context = query if d_context == d_model else query.new_zeros(1, length, d_context)
     log = _Calls()
-    with undisturbed(module), torch.no_grad(), module.observed_by(log):
+    # On eager, for what is asked of a backend does not depend on it, and another may first have to be compiled.
+    with undisturbed(module), torch.no_grad(), module.set_apart(), module.observed_by(log):
         module(query, context, context, mask)
     return log.calls

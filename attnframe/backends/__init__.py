@@ -2,6 +2,7 @@
 
 from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod
 from attnframe.backends.eager import Eager, attention_weights, masked_softmax
+from attnframe.backends.flex import Flex
 from attnframe.backends.resolution import BackendError, Resolution, backends, dtype_of, reasons_against, resolve
 from attnframe.backends.sdpa import Sdpa
 
@@ -9,6 +10,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "Eager",
+    "Flex",
     "MaskMod",
     "Normaliser",
     "Request",

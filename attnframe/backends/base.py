@@ -42,12 +42,17 @@ class Request:
     score_mod: bool = False
     mask_mod: bool = False
     normaliser: bool = False
+    trains: bool = False
+    """Whether gradients are wanted."""
 
 
 class Backend(abc.ABC):
     """One way to compute attention. Stateless."""
 
     name: str
+
+    only_by_name: str = ""
+    """Why `auto` never takes it, a sentence; empty where it does."""
 
     @abc.abstractmethod
     def unsupported(self, request: Request) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 
 from attnframe.backends.base import Backend, Request
 from attnframe.backends.eager import Eager
+from attnframe.backends.flex import Flex
 from attnframe.backends.sdpa import Sdpa
 from attnframe.errors import UserError, did_you_mean
 
@@ -17,7 +18,7 @@ AUTO = "auto"
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 
 # `auto` tries them in this order: fused ones first, the one that runs everything last.
-_BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Sdpa(), Eager())}
+_BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Sdpa(), Flex(), Eager())}
 
 
 class BackendError(UserError):
@@ -38,16 +39,18 @@ def backends() -> dict[str, Backend]:
 
 
 def resolve(choice: str, requests: Iterable[Request]) -> Resolution:
-    """The backend for all of `requests`: `choice`, or for "auto" the first without a reason against it.
+    """The backend for all of `requests`: `choice`, or for "auto" the first without a reason against it, none of those
+    that are taken only by name.
 
     Raises `BackendError` for an explicit choice that cannot run (every reason, and the nearest backend that can),
     `UserError` for an unknown name.
     """
     requests = list(requests)
     reasons = {name: reasons_against(backend, requests) for name, backend in _BACKENDS.items()}
-    able = next(name for name, against in reasons.items() if not against)
+    against_auto = {name: _against_auto(_BACKENDS[name], against) for name, against in reasons.items()}
+    able = next(name for name, against in against_auto.items() if not against)
     if choice == AUTO:
-        passed_over = dict(list(reasons.items())[: list(reasons).index(able)])
+        passed_over = dict(list(against_auto.items())[: list(against_auto).index(able)])
         return Resolution(_BACKENDS[able], passed_over)
     if choice not in _BACKENDS:
         raise UserError(f"there is no backend {choice!r}: {did_you_mean(choice, [AUTO, *_BACKENDS])}")
@@ -59,6 +62,10 @@ def resolve(choice: str, requests: Iterable[Request]) -> Resolution:
 def reasons_against(backend: Backend, requests: Iterable[Request]) -> tuple[str, ...]:
     """Why `backend` cannot run `requests`, each reason once; empty when it can."""
     return tuple(dict.fromkeys(reason for request in requests for reason in backend.unsupported(request)))
+
+
+def _against_auto(backend: Backend, reasons: tuple[str, ...]) -> tuple[str, ...]:
+    return (*reasons, backend.only_by_name) if backend.only_by_name else reasons
 
 
 def dtype_of(precision: str | int) -> torch.dtype:

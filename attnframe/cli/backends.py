@@ -24,8 +24,8 @@ USAGE = """attnframe backends [OVERRIDE ...] [--json]
   attnframe backends attention=low_rank_v attention.full_rank=true
   attnframe backends --json
 
-runs: `auto` marks the backend that backend=auto takes on the device that a run takes; `own` a variant that computes its
-attention itself, whatever the backend.
+runs: whether it can be trained, or `evaluation only`; `auto` marks the backend that backend=auto takes on the device
+that a run takes; `own` a variant that computes its attention itself, whatever the backend.
 """
 
 
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 
 def _answer(capability: Capability) -> str:
     if not capability.runs:
-        return "no"
+        return "evaluation only" if capability.evaluates else "no"
     if capability.own:
         return "own"
     return "yes, auto" if _is_default(capability) else "yes"
@@ -77,6 +77,7 @@ def _as_json(capability: Capability) -> dict[str, Any]:
         "device": capability.device,
         "backend": capability.backend,
         "runs": capability.runs,
+        "evaluates": capability.evaluates,
         "own": capability.own,
         "auto": _is_default(capability),
         "reasons": list(capability.reasons),

@@ -143,15 +143,17 @@ def _backends() -> list[dict[str, Any]]:
     from attnframe.backends.resolution import AUTO
 
     device = devices_at_hand()[0]
-    order = ", ".join(backends())
+    order = ", ".join(name for name, backend in backends().items() if not backend.only_by_name)
     entries = [{"name": AUTO, "about": f"the first of {order} that can run the variant", "usable": True, "reasons": []}]
     for backend in backends().values():
-        reasons = backend.unsupported(plain_request(device))
+        wanted = plain_request(device)
+        reasons = backend.unsupported(wanted)
         entries.append(
             {
                 "name": backend.name,
                 "about": _first_line(type(backend)),
-                "usable": not reasons,
+                # What cannot train may still evaluate.
+                "usable": not backend.unsupported(dataclasses.replace(wanted, trains=False)),
                 "reasons": reasons,
             }
         )

@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     plain = {**manifest["settings"], "trainer": _trainer(manifest["settings"]["trainer"], limits)}
     try:
         attention = building.attention_factory(plain)
-        building.try_attention(attention)
+        building.try_attention(attention, plain["trainer"])
     except UserError as error:
         plugins = lost_plugins(manifest)
         raise UserError(f"resume={folder}: this run cannot be built again: {error}{plugins}") from error

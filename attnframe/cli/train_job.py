@@ -85,7 +85,7 @@ class TrainJob:
                 f"models to train: tiny, small, base"
             )
         attention = building.attention_factory(plain)
-        building.try_attention(attention)
+        building.try_attention(attention, plain["trainer"])
         Decoding.of(plain["decoding"])
         check_schedule(plain)
         return plain, attention

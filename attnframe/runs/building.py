@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from attnframe import discovery
-from attnframe.attention import Mask, trace_attend
+from attnframe.attention import Mask, settle_backend, trace_attend
 from attnframe.attention.functional import divide_into_heads
+from attnframe.backends import dtype_of
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import SITES, AttentionFactory, Seq2Seq, VariantChoice
 
@@ -109,9 +112,10 @@ def _choice(entry: Any, place: str) -> VariantChoice:
     return VariantChoice(entry["name"], options)
 
 
-def try_attention(attention: AttentionFactory) -> None:
-    """Build each different attention module and run it once under its site's mask, so that what cannot be is refused
-    before anything is read."""
+def try_attention(attention: AttentionFactory, trainer: Mapping[str, Any]) -> None:
+    """Build each different attention module and run it once under its site's mask, so that what cannot be, or cannot be
+    trained as the settings `trainer` say, is refused before anything is read."""
+    device, dtype = device_type(trainer["accelerator"]), dtype_of(trainer["precision"])
     for site, choices in attention.choices.items():
         for layer, choice in enumerate(choices):
             if choice not in choices[:layer]:
@@ -119,5 +123,16 @@ def try_attention(attention: AttentionFactory) -> None:
                 d_model, d_context = attention.widths(site)
                 try:
                     trace_attend(module, d_model=d_model, d_context=d_context, mask=Mask(causal=site == "decoder_self"))
+                    settle_backend(
+                        module, d_model=d_model, d_context=d_context, device=device, dtype=dtype, trains=True
+                    )
                 except UserError as error:
                     raise UserError(f"{site}: {error}") from error
+
+
+def device_type(accelerator: str) -> str:
+    """Type of the device that Lightning takes for this name."""
+    if accelerator in ("auto", "gpu"):
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return "cpu" if found is None else found.type
+    return accelerator

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnframe.attention import AttendCall, Attention, Mask, Observer, build_attention
+from attnframe.attention import AttendCall, Attention, Mask, Observer, build_attention, settle_backend
 from attnframe.errors import UserError
 from attnframe.registry import Variant
 from attnframe.testing.verdicts import NotApplicable
@@ -42,7 +42,10 @@ class Subject:
         return ", ".join([f"backend={self.backend}", *(f"{name}={value}" for name, value in self.options.items())])
 
     def build(self, *, dtype: torch.dtype = torch.float64, seed: int = 0, **arguments: Any) -> Attention:
-        """A module in evaluation mode, with the same random weights for the same seed."""
+        """A module in evaluation mode, with the same random weights for the same seed.
+
+        Raises `BackendError` where its backend cannot run it in `dtype`, with gradients.
+        """
         given: dict[str, Any] = {
             "d_model": self.d_model,
             "num_heads": self.num_heads,
@@ -53,6 +56,11 @@ class Subject:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = build_attention(self.variant.name, **given)
+            if module.backend != "eager":
+                width = given["d_model"]
+                settle_backend(
+                    module, d_model=width, d_context=given.get("d_context") or width, dtype=dtype, trains=True
+                )
             with torch.no_grad():
                 for parameter in module.parameters():
                     parameter.add_(_SPREAD * torch.randn_like(parameter))

@@ -22,7 +22,7 @@ from attnframe.attention import Attention, settle_backend
 from attnframe.backends import dtype_of
 from attnframe.data.batching import Batch
 from attnframe.model import AttentionFactory, Hypothesis, IncrementalDecoder, Seq2Seq
-from attnframe.runs.building import build_model
+from attnframe.runs.building import build_model, device_type
 from attnframe.runs.decoding import Decoding
 from attnframe.training.evaluation import Evaluation
 from attnframe.training.optimization import make_optimizer, token_losses
@@ -89,7 +89,7 @@ class _Bench:
         clock: Callable[[], float],
     ) -> None:
         self._data, self._clock = data, clock
-        self._device = _device(settings["trainer"]["accelerator"])
+        self._device = torch.device(device_type(settings["trainer"]["accelerator"]))
         precision = settings["trainer"]["precision"]
         dtype = dtype_of(precision)
         src, tgt = data.src_tokenizer, data.tgt_tokenizer
@@ -97,7 +97,14 @@ class _Bench:
         for module in self._model.modules():
             if isinstance(module, Attention):
                 d_model, d_context = attention.widths(module.site)
-                settle_backend(module, d_model=d_model, d_context=d_context, device=self._device.type, dtype=dtype)
+                settle_backend(
+                    module,
+                    d_model=d_model,
+                    d_context=d_context,
+                    device=self._device.type,
+                    dtype=dtype,
+                    trains=True,
+                )
         self._is_mixed = "mixed" in str(precision)
         self._dtype = dtype
         self._model.to(self._device, None if self._is_mixed else dtype)
@@ -183,13 +190,6 @@ class _ToTheReferences:
 def _endlessly(batches: Iterable[Batch]) -> Iterator[Batch]:
     while True:
         yield from batches
-
-
-def _device(accelerator: str) -> torch.device:
-    """The one that Lightning takes for this name."""
-    if accelerator in ("auto", "gpu"):
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return torch.device(accelerator)
 
 
 @contextmanager

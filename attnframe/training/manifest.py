@@ -37,7 +37,9 @@ def settle_backends(model: Seq2Seq, attention: AttentionFactory, trainer: L.Trai
         if isinstance(module, Attention):
             d_model, d_context = attention.widths(module.site)
             device = trainer.strategy.root_device.type
-            resolution = settle_backend(module, d_model=d_model, d_context=d_context, device=device, dtype=dtype)
+            resolution = settle_backend(
+                module, d_model=d_model, d_context=d_context, device=device, dtype=dtype, trains=True
+            )
             entry: dict[str, Any] = {"backend": "own", "passed_over": {}}
             if resolution is not None:
                 passed_over = {name: list(reasons) for name, reasons in resolution.passed_over.items()}

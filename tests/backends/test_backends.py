@@ -105,6 +105,9 @@ CASES = {
     "great_scores": Case(scale=2000.0, causal=True),
 }
 
+# Of a backend that is compiled each case is another kernel; these are those in half precision, of every kind one.
+COMPILED_IN_HALF = {"padding_causal", "grouped_all", "score_mod_offset", "score_and_mask_mod", "great_scores"}
+
 
 class Bare(Attention):
     """Nothing but `attend`, for tests that bring q, k and v themselves."""
@@ -188,6 +191,9 @@ def computed_or_declared(name: str, compute: Callable[[str], None]) -> None:
 def test_output_is_the_formula_or_declared(
     backend_name: str, case: Case, dtype: torch.dtype, device: torch.device
 ) -> None:
+    is_half = dtype in (torch.float16, torch.bfloat16)
+    if is_half and backends()[backend_name].only_by_name and case not in [CASES[name] for name in COMPILED_IN_HALF]:
+        pytest.skip("in half precision only some cases are compiled")
     tensors = inputs(case, dtype, device)
     expected = reference(case, *tensors)
 

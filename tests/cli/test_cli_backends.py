@@ -35,11 +35,22 @@ def listed(capsys: pytest.CaptureFixture[str], *overrides: str) -> list[dict[str
 def test_what_it_says_is_what_building_does(variant_name: str, backend_name: str, dropout: float) -> None:
     found = capabilities(**SIZES, dropout=dropout, devices=["cpu"], variants=[variant_name])
     (told,) = [capability for capability in found if capability.backend == backend_name]
-    if told.runs:
-        build_attention(variant_name, **SIZES, dropout=dropout, backend=backend_name)
+
+    def build() -> Attention:
+        return build_attention(variant_name, **SIZES, dropout=dropout, backend=backend_name)
+
+    if told.evaluates:
+        built = build()
     else:
+        assert not told.runs
         with pytest.raises(BackendError) as refused:
-            build_attention(variant_name, **SIZES, dropout=dropout, backend=backend_name)
+            build()
+        assert set(str(refused.value).partition(": ")[2].split("; ")[:-1]) <= set(told.reasons)
+    if told.runs:
+        settle_backend(built, d_model=35, d_context=35, trains=True)
+    elif told.evaluates:
+        with pytest.raises(BackendError) as refused:
+            settle_backend(built, d_model=35, d_context=35, trains=True)
         assert all(reason in str(refused.value) for reason in told.reasons)
     module = build_attention(variant_name, **SIZES, dropout=dropout)
     resolution = settle_backend(module, d_model=35, d_context=35)
@@ -62,15 +73,16 @@ def test_a_pipe_gets_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None
     header, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert header == ["variant", "device", "backend", "runs", "why not"]
     assert len(rows) == len(registry.variants()) * len(devices_at_hand()) * len(backends())
-    assert {row[3] for row in rows} <= {"yes", "yes, auto", "no", "own"}
-    assert all(bool(row[4]) is (row[3] == "no") for row in rows)
+    assert {row[3] for row in rows} <= {"yes", "yes, auto", "evaluation only", "no", "own"}
+    assert all(bool(row[4]) is (row[3] in ("no", "evaluation only")) for row in rows)
 
 
 def test_the_options_of_the_chosen_variant_count() -> None:
     refused = capabilities(**SIZES, options={"low_rank_v": {"rank": 99}})
     for capability, by_default in zip(refused, capabilities(**SIZES), strict=True):
         if capability.variant == "low_rank_v":
-            assert by_default.runs
+            assert by_default.evaluates
+            assert not capability.evaluates
             assert not capability.runs
             assert "rank=99" in capability.reasons[0]
         else:
@@ -100,7 +112,8 @@ def test_a_variant_that_computes_its_attention_itself_uses_no_backend(capsys: py
 
     for capability in capabilities(**SIZES, variants=["multi_head", "own_way"]):
         assert capability.own is (capability.variant == "own_way")
-        assert capability.runs
+        assert capability.evaluates
+        assert capability.runs or not capability.own
         assert not (capability.own and capability.auto)
     command.main([])
     own = [line.split("\t")[3] for line in capsys.readouterr().out.splitlines() if line.startswith("own_way\t")]

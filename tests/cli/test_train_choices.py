@@ -57,7 +57,7 @@ def test_every_file_composes_and_builds(choice: str) -> None:
     if group == "model":
         assert (chosen["model"]["kind"] == "seq2seq") is (name in TRAINABLE)
     if chosen["model"]["kind"] == "seq2seq":
-        building.try_attention(factory)
+        building.try_attention(factory, chosen["trainer"])
     if group == "scheduler":
         assert chosen["scheduler"]["name"] == name
     if group == "logger":

@@ -41,6 +41,10 @@ class MyIdea(Attention):
         (["model.num_heads=7"], ["num_heads=7", "d_model=128"]),
         (["attention@crss=low_rank_v"], ["attention@crss", "did you mean 'cross'"]),
         (["cross.rank=2"], ["cross.rank", "the whole of `attention`", "attention@cross=low_rank_v"]),
+        (
+            ["backend=flex", "trainer.accelerator=cpu"],
+            ["encoder_self", "flex has no backward pass on the CPU", "backend=sdpa can"],
+        ),
         (["backend=spda"], ["backend=spda", "did you mean 'sdpa'"]),
         (["model=tinny"], ["model=tinny", "did you mean 'tiny'"]),
         (["trainer.max_stps=3"], ["trainer.max_stps", "did you mean 'max_steps'"]),
