@@ -55,10 +55,13 @@ def attention(
     if scale <= 0:
         # The kernels find the greatest score before they scale it.
         q, scale = q * scale, 1.0
-    output, lse, max_score, entropy = torch.ops.attnframe.triton_attention(
+    output, lse, peak, _, entropy = torch.ops.attnframe.triton_attention(
         q, k, v, key_keep, scale, causal, window, query_offset, statistics
     )
-    return AttentionOutput(output, lse, max_score.detach() if statistics else None, entropy if statistics else None)
+    if not statistics:
+        return AttentionOutput(output, lse, None, None)
+    max_score = (peak.detach() * scale).masked_fill(lse.detach() == -torch.inf, -torch.inf)
+    return AttentionOutput(output, lse, max_score, entropy)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, key_keep: Tensor | None) -> None:
@@ -84,11 +87,11 @@ def _forward(
     window: int | None,
     query_offset: int,
     statistics: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    output, lse, max_score, entropy = _empty_outputs(q, v, statistics)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    outputs = _empty_outputs(q, v, statistics)
     batch, heads, queries, _ = q.shape
-    if output.numel() == 0:
-        return output, lse, max_score, entropy
+    if outputs[0].numel() == 0:
+        return outputs
     q, k, v = (_rows_contiguous(x) for x in (q, k, v))
     how = tiling("forward", q, v)
     attention_forward[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
@@ -96,11 +99,8 @@ def _forward(
         k,
         v,
         _as_bytes(key_keep, q),
-        output,
-        lse,
-        max_score,
-        entropy,
-        *_strides(q, k, v, output),
+        *outputs,
+        *_strides(q, k, v, outputs[0]),
         *_sizes(q, k, query_offset, window),
         scale,
         STATISTICS=statistics,
@@ -108,7 +108,7 @@ def _forward(
         **_shape_constants(q, v, key_keep, causal, window),
         **how,
     )
-    return output, lse, max_score, entropy
+    return outputs
 
 
 @_forward.register_fake
@@ -122,7 +122,7 @@ def _(
     window: int | None,
     query_offset: int,
     statistics: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _empty_outputs(q, v, statistics)
 
 
@@ -136,7 +136,8 @@ def _backward(
     v: Tensor,
     key_keep: Tensor | None,
     output: Tensor,
-    lse: Tensor,
+    peak: Tensor,
+    log_sum: Tensor,
     entropy: Tensor,
     scale: float,
     causal: bool,
@@ -156,7 +157,8 @@ def _backward(
         delta = delta + d_entropy * entropy
         d_entropy = d_entropy.contiguous()
     delta = delta.contiguous()
-    inputs = (q, k, v, _as_bytes(key_keep, q), d_output, lse, delta, delta if d_entropy is None else d_entropy)
+    rows = (peak, log_sum, delta, delta if d_entropy is None else d_entropy)
+    inputs = (q, k, v, _as_bytes(key_keep, q), d_output, *rows)
     sizes = _sizes(q, k, query_offset, window)
     constants = {"ENTROPY": d_entropy is not None, **_shape_constants(q, v, key_keep, causal, window)}
     how = tiling("backward_queries", q, v)
@@ -171,26 +173,28 @@ def _backward(
 
 
 @_backward.register_fake
-def _(d_output: Tensor, d_lse: Tensor | None, d_entropy: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> Any:
+def _(
+    d_output: Tensor, d_lse: Tensor | None, d_entropy: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *_: Any
+) -> Any:
     return _empty_gradients(q, k, v)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, key_keep, *structure, statistics = inputs
-    result, lse, _, entropy = output
-    ctx.save_for_backward(q, k, v, key_keep, result, lse, entropy)
+    q, k, v, key_keep, *structure, _ = inputs
+    result, _, peak, log_sum, entropy = output
+    ctx.save_for_backward(q, k, v, key_keep, result, peak, log_sum, entropy)
     ctx.structure = structure
     ctx.set_materialize_grads(False)
 
 
 def _gradients(
-    ctx: Any, d_output: Tensor | None, d_lse: Tensor | None, d_max_score: None, d_entropy: Tensor | None
+    ctx: Any, d_output: Tensor | None, d_lse: Tensor | None, _peak: None, _log_sum: None, d_entropy: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    q, k, v, key_keep, output, lse, entropy = ctx.saved_tensors
+    q, k, v, key_keep, output, peak, log_sum, entropy = ctx.saved_tensors
     if d_output is None:
         d_output = torch.zeros_like(output)
     gradients = torch.ops.attnframe.triton_attention_backward(
-        d_output, d_lse, d_entropy, q, k, v, key_keep, output, lse, entropy, *ctx.structure
+        d_output, d_lse, d_entropy, q, k, v, key_keep, output, peak, log_sum, entropy, *ctx.structure
     )
     return (*gradients, *[None] * 6)
 
@@ -198,12 +202,12 @@ def _gradients(
 _forward.register_autograd(_gradients, setup_context=_setup_context)
 
 
-def _empty_outputs(q: Tensor, v: Tensor, statistics: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _empty_outputs(q: Tensor, v: Tensor, statistics: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Rows of one query lie beside each other, so that merging the heads copies nothing."""
     batch, heads, queries, _ = q.shape
     output = q.new_empty(batch, queries, heads, v.shape[-1]).transpose(1, 2)
-    rows = [q.new_empty((batch, heads, queries) if wanted else (0,), dtype=torch.float32) for wanted in (True, statistics, statistics)]
-    return output, rows[0], rows[1], rows[2]
+    lse, peak, log_sum = (q.new_empty(batch, heads, queries, dtype=torch.float32) for _ in range(3))
+    return output, lse, peak, log_sum, torch.empty_like(lse) if statistics else lse.new_empty(0)
 
 
 def _empty_gradients(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -226,8 +230,15 @@ def _strides(*tensors: Tensor) -> list[int]:
 
 def _sizes(q: Tensor, k: Tensor, query_offset: int, window: int | None) -> list[int]:
     # Wider than the sequence is as wide as it, and the sum with a position fits 32 bits.
-    furthest = q.shape[2] + k.shape[2] + query_offset
-    return [q.shape[1], k.shape[1], q.shape[2], k.shape[2], query_offset, min(furthest if window is None else window, furthest)]
+    furthest = q.shape[2] + k.shape[2] + abs(query_offset)
+    return [
+        q.shape[1],
+        k.shape[1],
+        q.shape[2],
+        k.shape[2],
+        query_offset,
+        min(furthest if window is None else window, furthest),
+    ]
 
 
 def _shape_constants(

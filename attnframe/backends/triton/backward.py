@@ -6,22 +6,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from attnframe.backends.triton.tiles import key_range, load_tile, may_attend, query_range, store_tile
+from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_keys, tiles_of_queries
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
+LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def score_gradients(scores, d_weights, lse, delta, d_entropy, allowed, scale, ENTROPY: tl.constexpr, MASKED: tl.constexpr):
+def score_gradients(
+    scores, d_weights, peak, log_sum, delta, d_entropy, allowed, scale, ENTROPY: tl.constexpr, MASKED: tl.constexpr
+):
     """(P, dS) = (e^{s - LSE}, P∘(dP - δ - dH·(s - LSE))) with δ = rowsum(dO∘O) - dLSE + dH·H."""
-    log_weights = scores * scale - lse
-    weights = tl.exp2(log_weights * LOG2_E)
+    # Not s - LSE: of scores in the thousands the LSE has no decimals that count.
+    bits = (scores - peak) * (scale * LOG2_E) - log_sum * LOG2_E
+    weights = tl.exp2(bits)
     gradients = d_weights - delta
     if ENTROPY:
-        gradients -= d_entropy * log_weights
+        gradients -= d_entropy * LN_2 * bits
     gradients = weights * gradients
     if MASKED:
-        # Also where the LSE is -inf, and with it the rest NaN.
         weights = tl.where(allowed, weights, 0.0)
         gradients = tl.where(allowed, gradients, 0.0)
     return weights, gradients
@@ -34,7 +37,8 @@ def attention_backward_queries(
     v,
     key_keep,
     d_output,
-    lse,
+    peak,
+    log_sum,
     delta,
     d_entropy,
     d_q,
@@ -72,8 +76,8 @@ def attention_backward_queries(
     TILE_Q: tl.constexpr,
     TILE_K: tl.constexpr,
 ):
-    """dQ = scale·dS·K of one query tile. Strides and the rest are as in the forward kernel; `lse`, `delta` and
-    `d_entropy` are contiguous [batch, heads, queries] in float32."""
+    """dQ = scale·dS·K of one query tile. Strides and the rest are as in the forward kernel; `peak`,
+    `log_sum`, `delta` and `d_entropy` are contiguous [batch, heads, queries] in float32."""
     tiles = tl.cdiv(queries, TILE_Q)
     tile = tiles - 1 - tl.program_id(0) % tiles
     batch = (tl.program_id(0) // tiles // heads).to(tl.int64)
@@ -99,31 +103,25 @@ def attention_backward_queries(
     )
     query_idx = first_query + tl.arange(0, TILE_Q)
     at = (batch * heads + head) * queries + query_idx
-    row_lse = tl.load(lse + at, mask=query_idx < queries, other=0.0)
+    row_peak = tl.load(peak + at, mask=query_idx < queries, other=0.0)
+    row_log_sum = tl.load(log_sum + at, mask=query_idx < queries, other=0.0)
     row_delta = tl.load(delta + at, mask=query_idx < queries, other=0.0)
     row_d_entropy = row_delta
     if ENTROPY:
         row_d_entropy = tl.load(d_entropy + at, mask=query_idx < queries, other=0.0)
     sums = tl.zeros([TILE_Q, PADDED_HEAD_DIM], tl.float32)
-    begin, inner_begin, inner_end, end = key_range(
+    first, before, inside, after = tiles_of_keys(
         first_query, keys, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
     )
-    if WINDOW:
-        sums = _d_q_over_keys(
-            sums, query_tile, d_output_tile, row_lse, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
-            begin, inner_begin, query_idx, queries, keys, query_offset, window, scale,
-            HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-            CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_K, True,
-        )  # fmt: skip
     sums = _d_q_over_keys(
-        sums, query_tile, d_output_tile, row_lse, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
-        inner_begin, inner_end, query_idx, queries, keys, query_offset, window, scale,
+        sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
+        first + before * TILE_K, inside, 0, 0, query_idx, queries, keys, query_offset, window, scale,
         HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
         CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_K, False,
     )  # fmt: skip
     sums = _d_q_over_keys(
-        sums, query_tile, d_output_tile, row_lse, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
-        inner_end, end, query_idx, queries, keys, query_offset, window, scale,
+        sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
+        first, before + after, before, inside, query_idx, queries, keys, query_offset, window, scale,
         HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
         CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_K, True,
     )  # fmt: skip
@@ -144,7 +142,8 @@ def _d_q_over_keys(
     sums,
     query_tile,
     d_output_tile,
-    row_lse,
+    row_peak,
+    row_log_sum,
     row_delta,
     row_d_entropy,
     k,
@@ -152,8 +151,10 @@ def _d_q_over_keys(
     key_keep,
     k_row,
     v_row,
-    begin,
-    end,
+    first_key,
+    count,
+    gap_at,
+    gap,
     query_idx,
     queries,
     keys,
@@ -172,17 +173,20 @@ def _d_q_over_keys(
     TILE_K: tl.constexpr,
     EDGE: tl.constexpr,
 ):
-    """Σ dS·K over the keys from `begin` to `end`."""
-    for first_key in range(begin, end, TILE_K):
-        key_tile = load_tile(k, first_key, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
-        value_tile = load_tile(v, first_key, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
+    """Σ dS·K over `count` tiles from `first_key` on, where `gap` tiles are left out after `gap_at`."""
+    for number in range(0, count):
+        at = first_key + number * TILE_K
+        if EDGE:
+            at = tl.where(number < gap_at, at, at + gap * TILE_K)
+        key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
+        value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
         scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
         d_weights = tl.dot(d_output_tile, tl.trans(value_tile), input_precision="ieee")
         allowed = True
         if EDGE or KEY_KEEP:
             allowed = may_attend(
                 query_idx[:, None],
-                first_key + tl.arange(0, TILE_K)[None, :],
+                at + tl.arange(0, TILE_K)[None, :],
                 queries,
                 keys,
                 query_offset,
@@ -196,7 +200,8 @@ def _d_q_over_keys(
         _, d_scores = score_gradients(
             scores,
             d_weights,
-            row_lse[:, None],
+            row_peak[:, None],
+            row_log_sum[:, None],
             row_delta[:, None],
             row_d_entropy[:, None],
             allowed,
@@ -215,7 +220,8 @@ def attention_backward_keys(
     v,
     key_keep,
     d_output,
-    lse,
+    peak,
+    log_sum,
     delta,
     d_entropy,
     d_k,
@@ -269,38 +275,42 @@ def attention_backward_keys(
         k + batch * k_batch + key_head * k_head, first_key, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, True, WIDEN
     )
     value_tile = load_tile(
-        v + batch * v_batch + key_head * v_head, first_key, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, True, WIDEN
+        v + batch * v_batch + key_head * v_head,
+        first_key,
+        v_row,
+        keys,
+        TILE_K,
+        VALUE_DIM,
+        PADDED_VALUE_DIM,
+        True,
+        WIDEN,
     )
     key_idx = first_key + tl.arange(0, TILE_K)
     key_sums = tl.zeros([TILE_K, PADDED_HEAD_DIM], tl.float32)
     value_sums = tl.zeros([TILE_K, PADDED_VALUE_DIM], tl.float32)
-    begin, inner_begin, inner_end, end = query_range(
+    first, before, inside, after = tiles_of_queries(
         first_key, queries, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
     )
-    for member in range(0, group):
-        head = key_head * group + member
-        head_q = q + batch * q_batch + head * q_head
-        head_d_output = d_output + batch * d_output_batch + head * d_output_head
-        rows = (batch * heads + head) * queries
-        if CAUSAL or WINDOW:
-            key_sums, value_sums = _d_k_d_v_over_queries(
-                key_sums, value_sums, key_tile, value_tile, head_q, head_d_output, lse + rows, delta + rows,
-                d_entropy + rows, key_keep, q_row, d_output_row, begin, inner_begin, key_idx, queries, keys,
-                query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-                CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, True,
-            )  # fmt: skip
-        key_sums, value_sums = _d_k_d_v_over_queries(
-            key_sums, value_sums, key_tile, value_tile, head_q, head_d_output, lse + rows, delta + rows,
-            d_entropy + rows, key_keep, q_row, d_output_row, inner_begin, inner_end, key_idx, queries, keys,
-            query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-            CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, False,
-        )  # fmt: skip
-        key_sums, value_sums = _d_k_d_v_over_queries(
-            key_sums, value_sums, key_tile, value_tile, head_q, head_d_output, lse + rows, delta + rows,
-            d_entropy + rows, key_keep, q_row, d_output_row, inner_end, end, key_idx, queries, keys,
-            query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-            CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, True,
-        )  # fmt: skip
+    # Of the first head of the group.
+    q += batch * q_batch + key_head * group * q_head
+    d_output += batch * d_output_batch + key_head * group * d_output_head
+    rows = (batch * heads + key_head * group) * queries
+    peak += rows
+    log_sum += rows
+    delta += rows
+    d_entropy += rows
+    key_sums, value_sums = _d_k_d_v_over_queries(
+        key_sums, value_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
+        q_head, q_row, d_output_head, d_output_row, group, first + before * TILE_Q, inside, 0, 0, key_idx,
+        queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, False,
+    )  # fmt: skip
+    key_sums, value_sums = _d_k_d_v_over_queries(
+        key_sums, value_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
+        q_head, q_row, d_output_head, d_output_row, group, first, before + after, before, inside, key_idx,
+        queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, True,
+    )  # fmt: skip
     store_tile(
         d_k + batch * d_k_batch + key_head * d_k_head,
         key_sums * scale,
@@ -331,14 +341,20 @@ def _d_k_d_v_over_queries(
     value_tile,
     q,
     d_output,
-    lse,
+    peak,
+    log_sum,
     delta,
     d_entropy,
     key_keep,
+    q_head,
     q_row,
+    d_output_head,
     d_output_row,
-    begin,
-    end,
+    group,
+    first_query,
+    count,
+    gap_at,
+    gap,
     key_idx,
     queries,
     keys,
@@ -357,18 +373,45 @@ def _d_k_d_v_over_queries(
     TILE_Q: tl.constexpr,
     EDGE: tl.constexpr,
 ):
-    """Σ dSᵀ·Q and Σ Pᵀ·dO over the queries from `begin` to `end` of one head; scores stand as [key, query]."""
-    for first_query in range(begin, end, TILE_Q):
-        query_tile = load_tile(q, first_query, q_row, queries, TILE_Q, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
-        d_output_tile = load_tile(
-            d_output, first_query, d_output_row, queries, TILE_Q, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN
+    """Σ dSᵀ·Q and Σ Pᵀ·dO over `count` tiles of each head of the group, from `first_query` on, where `gap` tiles are
+    left out after `gap_at`; scores stand as [key, query]."""
+    # One loop, for of two the outer would keep the inner one's pointers in registers.
+    for step in range(0, group * count):
+        member = step // count
+        number = step % count
+        at = first_query + number * TILE_Q
+        if EDGE:
+            at = tl.where(number < gap_at, at, at + gap * TILE_Q)
+        query_tile = load_tile(
+            q + tl.cast(member, tl.int64) * q_head,
+            at,
+            q_row,
+            queries,
+            TILE_Q,
+            HEAD_DIM,
+            PADDED_HEAD_DIM,
+            EDGE,
+            WIDEN,
         )
-        query_idx = first_query + tl.arange(0, TILE_Q)
-        row_lse = tl.load(lse + query_idx, mask=query_idx < queries, other=0.0)
-        row_delta = tl.load(delta + query_idx, mask=query_idx < queries, other=0.0)
+        d_output_tile = load_tile(
+            d_output + tl.cast(member, tl.int64) * d_output_head,
+            at,
+            d_output_row,
+            queries,
+            TILE_Q,
+            VALUE_DIM,
+            PADDED_VALUE_DIM,
+            EDGE,
+            WIDEN,
+        )
+        query_idx = at + tl.arange(0, TILE_Q)
+        row = member * queries + query_idx
+        row_peak = tl.load(peak + row, mask=query_idx < queries, other=0.0)
+        row_log_sum = tl.load(log_sum + row, mask=query_idx < queries, other=0.0)
+        row_delta = tl.load(delta + row, mask=query_idx < queries, other=0.0)
         row_d_entropy = row_delta
         if ENTROPY:
-            row_d_entropy = tl.load(d_entropy + query_idx, mask=query_idx < queries, other=0.0)
+            row_d_entropy = tl.load(d_entropy + row, mask=query_idx < queries, other=0.0)
         scores = tl.dot(key_tile, tl.trans(query_tile), input_precision="ieee")
         d_weights = tl.dot(value_tile, tl.trans(d_output_tile), input_precision="ieee")
         allowed = True
@@ -389,7 +432,8 @@ def _d_k_d_v_over_queries(
         weights, d_scores = score_gradients(
             scores,
             d_weights,
-            row_lse[None, :],
+            row_peak[None, :],
+            row_log_sum[None, :],
             row_delta[None, :],
             row_d_entropy[None, :],
             allowed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from attnframe.backends.triton.tiles import key_range, load_tile, may_attend, store_tile
+from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_keys
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
@@ -20,7 +20,8 @@ def attention_forward(
     key_keep,
     output,
     lse,
-    max_score,
+    peak,
+    log_sum,
     entropy,
     q_batch,
     q_head,
@@ -57,9 +58,10 @@ def attention_forward(
     """One query tile of one head of one sequence. The online softmax of Milakov & Gimelshein 2018,
     https://arxiv.org/abs/1805.02867, in tiles as in Dao 2023, https://arxiv.org/abs/2307.08691.
 
-    `x_batch`, `x_head`, `x_row` are strides; rows are contiguous. `lse`, `max_score` and `entropy` are contiguous
-    [batch, heads, queries] in float32, `key_keep` is contiguous [batch, keys] in bytes; of these KEY_KEEP and
-    STATISTICS say whether they are there. EXACT subtracts scores before it scales them.
+    `x_batch`, `x_head`, `x_row` are strides; rows are contiguous. `lse`, `peak`, `log_sum` and `entropy` are
+    contiguous [batch, heads, queries] in float32: LSE = peak·scale + log_sum, with the greatest score before scaling as
+    the peak. `key_keep` is contiguous [batch, keys] in bytes; it and `entropy` are there where KEY_KEEP and STATISTICS
+    say so. EXACT subtracts scores before it scales them.
     """
     tiles = tl.cdiv(queries, TILE_Q)
     # Under a causal mask the last tiles have most to do: they start first.
@@ -87,22 +89,16 @@ def attention_forward(
     l = tl.zeros([TILE_Q], tl.float32)
     t = tl.zeros([TILE_Q], tl.float32)
     sums = tl.zeros([TILE_Q, PADDED_VALUE_DIM], tl.float32)
-    begin, inner_begin, inner_end, end = key_range(
+    first, before, inside, after = tiles_of_keys(
         first_query, keys, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
     )
-    if WINDOW:
-        m, l, t, sums = _over_keys(
-            m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, begin, inner_begin, first_query,
-            queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-            CAUSAL, WINDOW, KEY_KEEP, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, True,
-        )  # fmt: skip
     m, l, t, sums = _over_keys(
-        m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, inner_begin, inner_end, first_query,
+        m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, first + before * TILE_K, inside, 0, 0, first_query,
         queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
         CAUSAL, WINDOW, KEY_KEEP, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, False,
     )  # fmt: skip
     m, l, t, sums = _over_keys(
-        m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, inner_end, end, first_query,
+        m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, first, before + after, before, inside, first_query,
         queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
         CAUSAL, WINDOW, KEY_KEEP, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, True,
     )  # fmt: skip
@@ -123,9 +119,11 @@ def attention_forward(
     at = (batch * heads + head) * queries + query_idx
     log_l = tl.log2(l) * LN_2
     tl.store(lse + at, tl.where(blind, float("-inf"), m * scale + log_l), mask=query_idx < queries)
+    # Of a blind row the backward makes e^{s - 1e30} = 0; with infinity some products were NaN.
+    tl.store(peak + at, tl.where(blind, 0.0, m), mask=query_idx < queries)
+    tl.store(log_sum + at, tl.where(blind, 1e30, log_l), mask=query_idx < queries)
     if STATISTICS:
-        tl.store(max_score + at, tl.where(blind, float("-inf"), m * scale), mask=query_idx < queries)
-        # t is in bits, and -0 of a row with one key is no entropy.
+        # t is in bits; rounding may take the sum just below 0.
         tl.store(entropy + at, tl.maximum(log_l - t / l * LN_2, 0.0), mask=query_idx < queries)
 
 
@@ -141,8 +139,10 @@ def _over_keys(
     key_keep,
     k_row,
     v_row,
-    begin,
-    end,
+    first_key,
+    count,
+    gap_at,
+    gap,
     first_query,
     queries,
     keys,
@@ -163,16 +163,19 @@ def _over_keys(
     TILE_K: tl.constexpr,
     EDGE: tl.constexpr,
 ):
-    """(m, l, t, sums) after the keys from `begin` to `end`: the greatest unscaled score s, Σp, Σp·x and Σp·v, where
-    p = 2^x and x = (s - m)·scale·log₂e."""
+    """(m, l, t, sums) after `count` tiles from `first_key` on, where `gap` tiles are left out after `gap_at`: the
+    greatest unscaled score s, Σp, Σp·x and Σp·v, where p = 2^x and x = (s - m)·scale·log₂e."""
     bits = scale * LOG2_E
-    for first_key in range(begin, end, TILE_K):
-        key_tile = load_tile(k, first_key, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
+    for number in range(0, count):
+        at = first_key + number * TILE_K
+        if EDGE:
+            at = tl.where(number < gap_at, at, at + gap * TILE_K)
+        key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
         scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
         if EDGE or KEY_KEEP:
             allowed = may_attend(
                 first_query + tl.arange(0, TILE_Q)[:, None],
-                first_key + tl.arange(0, TILE_K)[None, :],
+                at + tl.arange(0, TILE_K)[None, :],
                 queries,
                 keys,
                 query_offset,
@@ -197,7 +200,7 @@ def _over_keys(
             # Where p is 0 x may be -inf.
             t = shrink * (t + l * step) + tl.sum(p * tl.where(p > 0.0, x, 0.0), axis=1)
         l = shrink * l + tl.sum(p, axis=1)
-        value_tile = load_tile(v, first_key, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
+        value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
         sums = tl.dot(p.to(value_tile.dtype), value_tile, sums * shrink[:, None], input_precision="ieee")
         m = new_m
     return m, l, t, sums

@@ -38,9 +38,7 @@ def load_tile(
 
 
 @triton.jit
-def store_tile(
-    base, tile, first, stride, limit, ROWS: tl.constexpr, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr
-):
+def store_tile(base, tile, first, stride, limit, ROWS: tl.constexpr, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr):
     """Writes rows `first` to `first + ROWS` below row `limit`, in the type that `base` points to."""
     rows = tl.arange(0, ROWS)
     columns = tl.arange(0, PADDED_WIDTH)
@@ -80,7 +78,7 @@ def may_attend(
 
 
 @triton.jit
-def key_range(
+def tiles_of_keys(
     first_query,
     keys,
     query_offset,
@@ -90,30 +88,27 @@ def key_range(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
 ):
-    """(begin, inner begin, inner end, end) of the keys for a query tile: all counts for what is inside, to both sides
-    lie tiles that are cut by an edge, and nothing counts beyond."""
+    """(first, before, inside, after): the keys that count for a query tile, as a row of tiles from key `first` on. Of
+    the `inside` ones in the middle everything counts; those before and after them are cut by an edge of the mask."""
     lowest = first_query + query_offset
     highest = lowest + TILE_Q - 1
     begin = 0
     end = keys
     inner_begin = 0
-    inner_end = keys // TILE_K * TILE_K
+    inner_end = keys // TILE_K
     if CAUSAL:
         end = tl.minimum(end, tl.maximum(highest + 1, 0))
-        inner_end = tl.minimum(inner_end, tl.maximum(lowest + 1, 0) // TILE_K * TILE_K)
+        inner_end = tl.minimum(inner_end, tl.maximum(lowest + 1, 0) // TILE_K)
     if WINDOW:
-        begin = tl.maximum(lowest - window, 0) // TILE_K * TILE_K
+        begin = tl.maximum(lowest - window, 0) // TILE_K
         end = tl.minimum(end, tl.maximum(highest + window + 1, 0))
-        inner_begin = (tl.maximum(highest - window, 0) + TILE_K - 1) // TILE_K * TILE_K
-        inner_end = tl.minimum(inner_end, tl.maximum(lowest + window + 1, 0) // TILE_K * TILE_K)
-        # A narrow window has no inside, and its edges end where it does.
-        inner_begin = tl.minimum(inner_begin, (tl.maximum(end, begin) + TILE_K - 1) // TILE_K * TILE_K)
-    inner_end = tl.maximum(inner_end, inner_begin)
-    return begin, inner_begin, inner_end, end
+        inner_begin = tl.cdiv(tl.maximum(highest - window, 0), TILE_K)
+        inner_end = tl.minimum(inner_end, tl.maximum(lowest + window + 1, 0) // TILE_K)
+    return _row_of_tiles(begin, inner_begin, inner_end, tl.cdiv(end, TILE_K), TILE_K)
 
 
 @triton.jit
-def query_range(
+def tiles_of_queries(
     first_key,
     queries,
     query_offset,
@@ -123,22 +118,28 @@ def query_range(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
 ):
-    """The same four for the queries of a key tile."""
-    last_key = first_key + TILE_K - 1
+    """The same of the queries for which a key tile counts."""
+    lowest = first_key - query_offset
+    highest = lowest + TILE_K - 1
     begin = 0
     end = queries
     inner_begin = 0
-    inner_end = queries // TILE_Q * TILE_Q
+    inner_end = queries // TILE_Q
     if CAUSAL:
-        begin = tl.maximum(first_key - query_offset, 0) // TILE_Q * TILE_Q
-        inner_begin = (tl.maximum(last_key - query_offset, 0) + TILE_Q - 1) // TILE_Q * TILE_Q
+        begin = tl.maximum(lowest, 0) // TILE_Q
+        inner_begin = tl.cdiv(tl.maximum(highest, 0), TILE_Q)
     if WINDOW:
-        begin = tl.maximum(begin, tl.maximum(first_key - window - query_offset, 0) // TILE_Q * TILE_Q)
-        inner_begin = tl.maximum(
-            inner_begin, (tl.maximum(last_key - window - query_offset, 0) + TILE_Q - 1) // TILE_Q * TILE_Q
-        )
-        end = tl.minimum(end, tl.maximum(last_key + window + 1 - query_offset, 0))
-        inner_end = tl.minimum(inner_end, tl.maximum(first_key + window + 1 - query_offset, 0) // TILE_Q * TILE_Q)
-    inner_begin = tl.minimum(inner_begin, (tl.maximum(end, begin) + TILE_Q - 1) // TILE_Q * TILE_Q)
-    inner_end = tl.maximum(inner_end, inner_begin)
-    return begin, inner_begin, inner_end, end
+        begin = tl.maximum(begin, tl.maximum(lowest - window, 0) // TILE_Q)
+        inner_begin = tl.maximum(inner_begin, tl.cdiv(tl.maximum(highest - window, 0), TILE_Q))
+        end = tl.minimum(end, tl.maximum(highest + window + 1, 0))
+        inner_end = tl.minimum(inner_end, tl.maximum(lowest + window + 1, 0) // TILE_Q)
+    return _row_of_tiles(begin, inner_begin, inner_end, tl.cdiv(end, TILE_Q), TILE_Q)
+
+
+@triton.jit
+def _row_of_tiles(begin, inner_begin, inner_end, end, TILE: tl.constexpr):
+    # A narrow mask has no inside, one that is out of sight nothing at all.
+    end = tl.maximum(end, begin)
+    inner_begin = tl.minimum(inner_begin, end)
+    inner_end = tl.minimum(tl.maximum(inner_end, inner_begin), end)
+    return begin * TILE, inner_begin - begin, inner_end - inner_begin, end - inner_end

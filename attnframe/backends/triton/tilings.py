@@ -14,7 +14,7 @@ from torch import Tensor
 INTERPRETED: bool = triton.knobs.runtime.interpret
 """Whether kernels run in the interpreter, on the CPU: TRITON_INTERPRET=1 since before triton was imported."""
 
-WIDEST = 256
+WIDEST = 128
 """The greatest head_dim or value_dim."""
 
 
@@ -32,8 +32,9 @@ def table() -> dict[str, Any]:
 def tiling(kernel: str, q: Tensor, v: Tensor) -> dict[str, int]:
     """Keyword arguments of the launch of `kernel` ("forward", "backward_queries", "backward_keys") for these tensors."""
     if INTERPRETED:
-        # Small, so that short sequences have several.
-        return {"TILE_Q": 32, "TILE_K": 16} if kernel != "backward_keys" else {"TILE_Q": 16, "TILE_K": 32}
+        # Small, so that short sequences have several; on long ones small tiles would take minutes.
+        long, short = (32, 16) if q.shape[2] < 256 else (128, 64)
+        return dict(zip(("TILE_Q", "TILE_K"), (short, long) if kernel == "backward_keys" else (long, short), strict=True))
     return entry(kernel, _architecture(q.device.index or 0), q.dtype, max(q.shape[-1], v.shape[-1]))
 
 
