@@ -16,6 +16,11 @@ from attnframe.backends.triton.backward import attention_backward_keys, attentio
 from attnframe.backends.triton.forward import attention_forward
 from attnframe.backends.triton.tilings import INTERPRETED, tiling
 
+KERNELS = {
+    "forward": attention_forward,
+    "backward_queries": attention_backward_queries,
+    "backward_keys": attention_backward_keys,
+}
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -107,6 +112,7 @@ def _forward(
         EXACT=q.dtype == torch.float32,
         **_shape_constants(q, v, key_keep, causal, window),
         **how,
+        **launch_options(),
     )
     return outputs
 
@@ -163,11 +169,11 @@ def _backward(
     constants = {"ENTROPY": d_entropy is not None, **_shape_constants(q, v, key_keep, causal, window)}
     how = tiling("backward_queries", q, v)
     attention_backward_queries[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
-        *inputs, d_q, *_strides(q, k, v, d_output, d_q), *sizes, scale, **constants, **how
+        *inputs, d_q, *_strides(q, k, v, d_output, d_q), *sizes, scale, **constants, **how, **launch_options()
     )
     how = tiling("backward_keys", q, v)
     attention_backward_keys[(triton.cdiv(keys, how["TILE_K"]) * key_heads * batch,)](
-        *inputs, d_k, d_v, *_strides(q, k, v, d_output, d_k, d_v), *sizes, scale, **constants, **how
+        *inputs, d_k, d_v, *_strides(q, k, v, d_output, d_k, d_v), *sizes, scale, **constants, **how, **launch_options()
     )
     return d_q, d_k, d_v
 
@@ -180,10 +186,10 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, key_keep, *structure, _ = inputs
+    q, k, v, key_keep, *structure, statistics = inputs
     result, _, peak, log_sum, entropy = output
     ctx.save_for_backward(q, k, v, key_keep, result, peak, log_sum, entropy)
-    ctx.structure = structure
+    ctx.structure, ctx.statistics = structure, statistics
     ctx.set_materialize_grads(False)
 
 
@@ -194,7 +200,18 @@ def _gradients(
     if d_output is None:
         d_output = torch.zeros_like(output)
     gradients = torch.ops.attnframe.triton_attention_backward(
-        d_output, d_lse, d_entropy, q, k, v, key_keep, output, peak, log_sum, entropy, *ctx.structure
+        d_output,
+        d_lse,
+        d_entropy if ctx.statistics else None,
+        q,
+        k,
+        v,
+        key_keep,
+        output,
+        peak,
+        log_sum,
+        entropy,
+        *ctx.structure,
     )
     return (*gradients, *[None] * 6)
 
@@ -254,6 +271,12 @@ def _shape_constants(
         "KEY_KEEP": key_keep is not None,
         "WIDEN": INTERPRETED and q.dtype == torch.bfloat16,
     }
+
+
+def launch_options() -> dict[str, bool]:
+    """What a launch says to the compiler beside the tiling."""
+    # Said, for the default is about to change: x·y + z is one instruction, with one rounding.
+    return {} if INTERPRETED else {"enable_fp_fusion": True}
 
 
 def padded(width: int) -> int:

@@ -30,11 +30,13 @@ def table() -> dict[str, Any]:
 
 
 def tiling(kernel: str, q: Tensor, v: Tensor) -> dict[str, int]:
-    """Keyword arguments of the launch of `kernel` ("forward", "backward_queries", "backward_keys") for these tensors."""
+    """Keyword arguments for the launch of "forward", "backward_queries" or "backward_keys" on these tensors."""
     if INTERPRETED:
         # Small, so that short sequences have several; on long ones small tiles would take minutes.
         long, short = (32, 16) if q.shape[2] < 256 else (128, 64)
-        return dict(zip(("TILE_Q", "TILE_K"), (short, long) if kernel == "backward_keys" else (long, short), strict=True))
+        return dict(
+            zip(("TILE_Q", "TILE_K"), (short, long) if kernel == "backward_keys" else (long, short), strict=True)
+        )
     return entry(kernel, _architecture(q.device.index or 0), q.dtype, max(q.shape[-1], v.shape[-1]))
 
 

@@ -68,7 +68,8 @@ def test_statistics_are_those_of_scipy_and_torch(name: str, fast: Measured) -> N
     blind = ~allowed(case).any(-1).expand(-1, case.heads, -1).numpy()
     found = fast[name, "float32"]["statistics"]
     entropy, lse, greatest = (
-        torch.tensor(found[of], dtype=torch.float64).reshape(blind.shape).numpy() for of in ("entropy", "lse", "max_score")
+        torch.tensor(found[of], dtype=torch.float64).reshape(blind.shape).numpy()
+        for of in ("entropy", "lse", "max_score")
     )
     assert_allclose(entropy[blind], 0.0, rtol=0, atol=0)
     assert_allclose(entropy[~blind], scipy.stats.entropy(weights[~blind], axis=-1), rtol=0, atol=1e-5)
