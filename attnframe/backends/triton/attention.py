@@ -12,7 +12,8 @@ import triton
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnframe.backends.triton.backward import attention_backward_keys, attention_backward_queries
+from attnframe.backends.triton.backward_keys import attention_backward_keys
+from attnframe.backends.triton.backward_queries import attention_backward_queries
 from attnframe.backends.triton.forward import attention_forward
 from attnframe.backends.triton.tilings import INTERPRETED, tiling
 

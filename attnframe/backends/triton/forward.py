@@ -119,9 +119,8 @@ def attention_forward(
     at = (batch * heads + head) * queries + query_idx
     log_l = tl.log2(l) * LN_2
     tl.store(lse + at, tl.where(blind, float("-inf"), m * scale + log_l), mask=query_idx < queries)
-    # Of a blind row the backward makes e^{s - 1e30} = 0; with infinity some products were NaN.
     tl.store(peak + at, tl.where(blind, 0.0, m), mask=query_idx < queries)
-    tl.store(log_sum + at, tl.where(blind, 1e30, log_l), mask=query_idx < queries)
+    tl.store(log_sum + at, log_l, mask=query_idx < queries)
     if STATISTICS:
         # t is in bits; rounding may take the sum just below 0.
         tl.store(entropy + at, tl.maximum(log_l - t / l * LN_2, 0.0), mask=query_idx < queries)

@@ -1,4 +1,4 @@
-"""Runs cases of the table and prints what `measure` found as JSON: python measure_kernels.py DEVICE < [[case, dtype], ...]
+"""Runs cases of the table, given as JSON [[case, dtype], ...], on DEVICE and prints what `measure` found as JSON.
 
 A process of its own, for whether kernels run in the interpreter is settled when triton is imported.
 """
