@@ -5,6 +5,7 @@ from attnframe.backends.eager import Eager, attention_weights, masked_softmax
 from attnframe.backends.flex import Flex
 from attnframe.backends.resolution import BackendError, Resolution, backends, dtype_of, reasons_against, resolve
 from attnframe.backends.sdpa import Sdpa
+from attnframe.backends.triton.backend import Triton
 
 __all__ = [
     "Backend",
@@ -17,6 +18,7 @@ __all__ = [
     "Resolution",
     "ScoreMod",
     "Sdpa",
+    "Triton",
     "attention_weights",
     "backends",
     "dtype_of",

@@ -1,0 +1,285 @@
+"""Attention and its row statistics on the Triton kernels, as operators that autograd and torch.compile know.
+
+Importing this imports triton and registers `attnframe::triton_attention`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attnframe.backends.triton.backward_keys import attention_backward_keys
+from attnframe.backends.triton.backward_queries import attention_backward_queries
+from attnframe.backends.triton.forward import attention_forward
+from attnframe.backends.triton.tilings import INTERPRETED, tiling
+
+KERNELS = {
+    "forward": attention_forward,
+    "backward_queries": attention_backward_queries,
+    "backward_keys": attention_backward_keys,
+}
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class AttentionOutput(NamedTuple):
+    """What one pass over the keys gives. The statistics are float32, in nats; the last two are None unless asked for.
+
+    A query that may attend to nothing has output 0, `lse` and `max_score` -inf and `entropy` 0.
+    """
+
+    output: Float[Tensor, "batch heads query value_dim"]
+    lse: Float[Tensor, "batch heads query"]
+    """ln Σ e^score over the keys; differentiable."""
+    max_score: Float[Tensor, "batch heads query"] | None
+    """The greatest score; without a gradient."""
+    entropy: Float[Tensor, "batch heads query"] | None
+    """-Σ p ln p of the weights; differentiable."""
+
+
+def attention(
+    q: Float[Tensor, "batch heads query head_dim"],
+    k: Float[Tensor, "batch key_heads key head_dim"],
+    v: Float[Tensor, "batch key_heads key value_dim"],
+    *,
+    scale: float,
+    causal: bool = False,
+    window: int | None = None,
+    query_offset: int = 0,
+    key_keep: Bool[Tensor, "batch key"] | None = None,
+    statistics: bool = False,
+) -> AttentionOutput:
+    """softmax(q·kᵀ·scale)·v with the statistics of its rows; the mask's parts mean what they mean in `Mask`.
+
+    Output and gradients are those of the same inputs to the bit, each time. Raises `ValueError` for dtypes or shapes
+    that do not fit together.
+    """
+    _check(q, k, v, key_keep)
+    if scale <= 0:
+        # The kernels find the greatest score before they scale it.
+        q, scale = q * scale, 1.0
+    output, lse, peak, _, entropy = torch.ops.attnframe.triton_attention(
+        q, k, v, key_keep, scale, causal, window, query_offset, statistics
+    )
+    if not statistics:
+        return AttentionOutput(output, lse, None, None)
+    max_score = (peak.detach() * scale).masked_fill(lse.detach() == -torch.inf, -torch.inf)
+    return AttentionOutput(output, lse, max_score, entropy)
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, key_keep: Tensor | None) -> None:
+    if q.dtype not in DTYPES or k.dtype != q.dtype or v.dtype != q.dtype:
+        raise ValueError(f"q, k and v are {q.dtype}, {k.dtype} and {v.dtype}: the kernels need one of {DTYPES} for all")
+    shapes = f"q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"
+    batch, heads, _, head_dim = q.shape
+    key_batch, key_heads, keys, key_dim = k.shape
+    if key_batch != batch or key_dim != head_dim or v.shape[:3] != k.shape[:3] or heads % key_heads:
+        raise ValueError(f"{shapes}: batch, head_dim and keys must agree, and the key heads divide the heads")
+    if key_keep is not None and key_keep.shape != (batch, keys):
+        raise ValueError(f"key_keep is {list(key_keep.shape)}, the call needs {[batch, keys]}")
+
+
+@torch.library.custom_op("attnframe::triton_attention", mutates_args=())
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_keep: Tensor | None,
+    scale: float,
+    causal: bool,
+    window: int | None,
+    query_offset: int,
+    statistics: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    outputs = _empty_outputs(q, v, statistics)
+    batch, heads, queries, _ = q.shape
+    if outputs[0].numel() == 0:
+        return outputs
+    q, k, v = (_rows_contiguous(x) for x in (q, k, v))
+    how = tiling("forward", q, v)
+    attention_forward[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
+        q,
+        k,
+        v,
+        _as_bytes(key_keep, q),
+        *outputs,
+        *_strides(q, k, v, outputs[0]),
+        *_sizes(q, k, query_offset, window),
+        scale,
+        STATISTICS=statistics,
+        EXACT=q.dtype == torch.float32,
+        **_shape_constants(q, v, key_keep, causal, window),
+        **how,
+        **launch_options(),
+    )
+    return outputs
+
+
+@_forward.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_keep: Tensor | None,
+    scale: float,
+    causal: bool,
+    window: int | None,
+    query_offset: int,
+    statistics: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _empty_outputs(q, v, statistics)
+
+
+@torch.library.custom_op("attnframe::triton_attention_backward", mutates_args=())
+def _backward(
+    d_output: Tensor,
+    d_lse: Tensor | None,
+    d_entropy: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_keep: Tensor | None,
+    output: Tensor,
+    peak: Tensor,
+    log_sum: Tensor,
+    entropy: Tensor,
+    scale: float,
+    causal: bool,
+    window: int | None,
+    query_offset: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    d_q, d_k, d_v = _empty_gradients(q, k, v)
+    batch, heads, queries, _ = q.shape
+    key_heads, keys = k.shape[1:3]
+    if 0 in (batch, heads, queries, keys):
+        return d_q.zero_(), d_k.zero_(), d_v.zero_()
+    q, k, v, d_output = (_rows_contiguous(x) for x in (q, k, v, d_output))
+    delta = (d_output.float() * output.float()).sum(-1)
+    if d_lse is not None:
+        delta = delta - d_lse
+    if d_entropy is not None:
+        delta = delta + d_entropy * entropy
+        d_entropy = d_entropy.contiguous()
+    delta = delta.contiguous()
+    rows = (peak, log_sum, delta, delta if d_entropy is None else d_entropy)
+    inputs = (q, k, v, _as_bytes(key_keep, q), d_output, *rows)
+    sizes = _sizes(q, k, query_offset, window)
+    constants = {"ENTROPY": d_entropy is not None, **_shape_constants(q, v, key_keep, causal, window)}
+    how = tiling("backward_queries", q, v)
+    attention_backward_queries[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
+        *inputs, d_q, *_strides(q, k, v, d_output, d_q), *sizes, scale, **constants, **how, **launch_options()
+    )
+    how = tiling("backward_keys", q, v)
+    attention_backward_keys[(triton.cdiv(keys, how["TILE_K"]) * key_heads * batch,)](
+        *inputs, d_k, d_v, *_strides(q, k, v, d_output, d_k, d_v), *sizes, scale, **constants, **how, **launch_options()
+    )
+    return d_q, d_k, d_v
+
+
+@_backward.register_fake
+def _(
+    d_output: Tensor, d_lse: Tensor | None, d_entropy: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *_: Any
+) -> Any:
+    return _empty_gradients(q, k, v)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    q, k, v, key_keep, *structure, statistics = inputs
+    result, _, peak, log_sum, entropy = output
+    ctx.save_for_backward(q, k, v, key_keep, result, peak, log_sum, entropy)
+    ctx.structure, ctx.statistics = structure, statistics
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(
+    ctx: Any, d_output: Tensor | None, d_lse: Tensor | None, _peak: None, _log_sum: None, d_entropy: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    q, k, v, key_keep, output, peak, log_sum, entropy = ctx.saved_tensors
+    if d_output is None:
+        d_output = torch.zeros_like(output)
+    gradients = torch.ops.attnframe.triton_attention_backward(
+        d_output,
+        d_lse,
+        d_entropy if ctx.statistics else None,
+        q,
+        k,
+        v,
+        key_keep,
+        output,
+        peak,
+        log_sum,
+        entropy,
+        *ctx.structure,
+    )
+    return (*gradients, *[None] * 6)
+
+
+_forward.register_autograd(_gradients, setup_context=_setup_context)
+
+
+def _empty_outputs(q: Tensor, v: Tensor, statistics: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Rows of one query lie beside each other, so that merging the heads copies nothing."""
+    batch, heads, queries, _ = q.shape
+    output = q.new_empty(batch, queries, heads, v.shape[-1]).transpose(1, 2)
+    lse, peak, log_sum = (q.new_empty(batch, heads, queries, dtype=torch.float32) for _ in range(3))
+    return output, lse, peak, log_sum, torch.empty_like(lse) if statistics else lse.new_empty(0)
+
+
+def _empty_gradients(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    gradients = [x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (q, k, v)]
+    return gradients[0], gradients[1], gradients[2]
+
+
+def _rows_contiguous(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _as_bytes(key_keep: Tensor | None, stand_in: Tensor) -> Tensor:
+    # A kernel without key_keep is still given a pointer, and does not follow it.
+    return stand_in if key_keep is None else key_keep.contiguous().view(torch.uint8)
+
+
+def _strides(*tensors: Tensor) -> list[int]:
+    return [x.stride(axis) for x in tensors for axis in range(3)]
+
+
+def _sizes(q: Tensor, k: Tensor, query_offset: int, window: int | None) -> list[int]:
+    # Wider than the sequence is as wide as it, and the sum with a position fits 32 bits.
+    furthest = q.shape[2] + k.shape[2] + abs(query_offset)
+    return [
+        q.shape[1],
+        k.shape[1],
+        q.shape[2],
+        k.shape[2],
+        query_offset,
+        min(furthest if window is None else window, furthest),
+    ]
+
+
+def _shape_constants(
+    q: Tensor, v: Tensor, key_keep: Tensor | None, causal: bool, window: int | None
+) -> dict[str, int | bool]:
+    return {
+        "HEAD_DIM": q.shape[-1],
+        "VALUE_DIM": v.shape[-1],
+        "PADDED_HEAD_DIM": padded(q.shape[-1]),
+        "PADDED_VALUE_DIM": padded(v.shape[-1]),
+        "CAUSAL": causal,
+        "WINDOW": window is not None,
+        "KEY_KEEP": key_keep is not None,
+        "WIDEN": INTERPRETED and q.dtype == torch.bfloat16,
+    }
+
+
+def launch_options() -> dict[str, bool]:
+    """What a launch says to the compiler beside the tiling."""
+    # Said, for the default is about to change: x·y + z is one instruction, with one rounding.
+    return {} if INTERPRETED else {"enable_fp_fusion": True}
+
+
+def padded(width: int) -> int:
+    """The width of the tile that holds `width`: a power of two, of which the tensor cores want 16 at least."""
+    return max(16, triton.next_power_of_2(width))

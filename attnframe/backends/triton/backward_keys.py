@@ -1,0 +1,242 @@
+"""The backward kernel for dK and dV. Each program owns a key tile: no atomics, so that equal inputs give equal bits."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from attnframe.backends.triton.score_gradients import score_gradients
+from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_queries
+
+
+@triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
+def attention_backward_keys(
+    q,
+    k,
+    v,
+    key_keep,
+    d_output,
+    peak,
+    log_sum,
+    delta,
+    d_entropy,
+    d_k,
+    d_v,
+    q_batch,
+    q_head,
+    q_row,
+    k_batch,
+    k_head,
+    k_row,
+    v_batch,
+    v_head,
+    v_row,
+    d_output_batch,
+    d_output_head,
+    d_output_row,
+    d_k_batch,
+    d_k_head,
+    d_k_row,
+    d_v_batch,
+    d_v_head,
+    d_v_row,
+    heads,
+    key_heads,
+    queries,
+    keys,
+    query_offset,
+    window,
+    scale,
+    HEAD_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    PADDED_HEAD_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    WINDOW: tl.constexpr,
+    KEY_KEEP: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    WIDEN: tl.constexpr,
+    TILE_Q: tl.constexpr,
+    TILE_K: tl.constexpr,
+):
+    """dK = scale·dSᵀ·Q and dV = Pᵀ·dO of one key tile, summed over the query heads that share the key head."""
+    tiles = tl.cdiv(keys, TILE_K)
+    tile = tl.program_id(0) % tiles
+    batch = (tl.program_id(0) // tiles // key_heads).to(tl.int64)
+    key_head = (tl.program_id(0) // tiles % key_heads).to(tl.int64)
+    group = heads // key_heads
+    first_key = tile * TILE_K
+    key_keep += batch * keys
+    key_tile = load_tile(
+        k + batch * k_batch + key_head * k_head, first_key, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, True, WIDEN
+    )
+    value_tile = load_tile(
+        v + batch * v_batch + key_head * v_head,
+        first_key,
+        v_row,
+        keys,
+        TILE_K,
+        VALUE_DIM,
+        PADDED_VALUE_DIM,
+        True,
+        WIDEN,
+    )
+    key_idx = first_key + tl.arange(0, TILE_K)
+    key_sums = tl.zeros([TILE_K, PADDED_HEAD_DIM], tl.float32)
+    value_sums = tl.zeros([TILE_K, PADDED_VALUE_DIM], tl.float32)
+    first, before, inside, after = tiles_of_queries(
+        first_key, queries, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
+    )
+    # Of the first head of the group.
+    q += batch * q_batch + key_head * group * q_head
+    d_output += batch * d_output_batch + key_head * group * d_output_head
+    rows = (batch * heads + key_head * group) * queries
+    peak += rows
+    log_sum += rows
+    delta += rows
+    d_entropy += rows
+    key_sums, value_sums = _d_k_d_v_over_queries(
+        key_sums, value_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
+        q_head, q_row, d_output_head, d_output_row, group, first + before * TILE_Q, inside, 0, 0, key_idx,
+        queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, False,
+    )  # fmt: skip
+    key_sums, value_sums = _d_k_d_v_over_queries(
+        key_sums, value_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
+        q_head, q_row, d_output_head, d_output_row, group, first, before + after, before, inside, key_idx,
+        queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, True,
+    )  # fmt: skip
+    store_tile(
+        d_k + batch * d_k_batch + key_head * d_k_head,
+        key_sums * scale,
+        first_key,
+        d_k_row,
+        keys,
+        TILE_K,
+        HEAD_DIM,
+        PADDED_HEAD_DIM,
+    )
+    store_tile(
+        d_v + batch * d_v_batch + key_head * d_v_head,
+        value_sums,
+        first_key,
+        d_v_row,
+        keys,
+        TILE_K,
+        VALUE_DIM,
+        PADDED_VALUE_DIM,
+    )
+
+
+@triton.jit
+def _d_k_d_v_over_queries(
+    key_sums,
+    value_sums,
+    key_tile,
+    value_tile,
+    q,
+    d_output,
+    peak,
+    log_sum,
+    delta,
+    d_entropy,
+    key_keep,
+    q_head,
+    q_row,
+    d_output_head,
+    d_output_row,
+    group,
+    first_query,
+    count,
+    gap_at,
+    gap,
+    key_idx,
+    queries,
+    keys,
+    query_offset,
+    window,
+    scale,
+    HEAD_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    PADDED_HEAD_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    WINDOW: tl.constexpr,
+    KEY_KEEP: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    WIDEN: tl.constexpr,
+    TILE_Q: tl.constexpr,
+    EDGE: tl.constexpr,
+):
+    """Σ dSᵀ·Q and Σ Pᵀ·dO over `count` tiles of each head of the group, from `first_query` on, where `gap` tiles are
+    left out after `gap_at`; scores stand as [key, query]."""
+    # One loop, for of two the outer would keep the inner one's pointers in registers.
+    for step in range(0, group * count):
+        member = step // count
+        number = step % count
+        at = first_query + number * TILE_Q
+        if EDGE:
+            at = tl.where(number < gap_at, at, at + gap * TILE_Q)
+        query_tile = load_tile(
+            q + tl.cast(member, tl.int64) * q_head,
+            at,
+            q_row,
+            queries,
+            TILE_Q,
+            HEAD_DIM,
+            PADDED_HEAD_DIM,
+            EDGE,
+            WIDEN,
+        )
+        d_output_tile = load_tile(
+            d_output + tl.cast(member, tl.int64) * d_output_head,
+            at,
+            d_output_row,
+            queries,
+            TILE_Q,
+            VALUE_DIM,
+            PADDED_VALUE_DIM,
+            EDGE,
+            WIDEN,
+        )
+        query_idx = at + tl.arange(0, TILE_Q)
+        row = member * queries + query_idx
+        row_peak = tl.load(peak + row, mask=query_idx < queries, other=0.0)
+        row_log_sum = tl.load(log_sum + row, mask=query_idx < queries, other=0.0)
+        row_delta = tl.load(delta + row, mask=query_idx < queries, other=0.0)
+        row_d_entropy = row_delta
+        if ENTROPY:
+            row_d_entropy = tl.load(d_entropy + row, mask=query_idx < queries, other=0.0)
+        scores = tl.dot(key_tile, tl.trans(query_tile), input_precision="ieee")
+        d_weights = tl.dot(value_tile, tl.trans(d_output_tile), input_precision="ieee")
+        allowed = True
+        if EDGE or KEY_KEEP:
+            allowed = may_attend(
+                query_idx[None, :],
+                key_idx[:, None],
+                queries,
+                keys,
+                query_offset,
+                window,
+                key_keep,
+                CAUSAL,
+                WINDOW,
+                KEY_KEEP,
+                EDGE,
+            )
+        weights, d_scores = score_gradients(
+            scores,
+            d_weights,
+            row_peak[None, :],
+            row_log_sum[None, :],
+            row_delta[None, :],
+            row_d_entropy[None, :],
+            allowed,
+            scale,
+            ENTROPY,
+            EDGE or KEY_KEEP,
+        )
+        value_sums = tl.dot(weights.to(d_output_tile.dtype), d_output_tile, value_sums, input_precision="ieee")
+        key_sums = tl.dot(d_scores.to(query_tile.dtype), query_tile, key_sums, input_precision="ieee")
+    return key_sums, value_sums

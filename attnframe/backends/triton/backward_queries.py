@@ -1,0 +1,192 @@
+"""The backward kernel for dQ. Each program owns a query tile: no atomics, so that equal inputs give equal bits."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from attnframe.backends.triton.score_gradients import score_gradients
+from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_keys
+
+
+@triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
+def attention_backward_queries(
+    q,
+    k,
+    v,
+    key_keep,
+    d_output,
+    peak,
+    log_sum,
+    delta,
+    d_entropy,
+    d_q,
+    q_batch,
+    q_head,
+    q_row,
+    k_batch,
+    k_head,
+    k_row,
+    v_batch,
+    v_head,
+    v_row,
+    d_output_batch,
+    d_output_head,
+    d_output_row,
+    d_q_batch,
+    d_q_head,
+    d_q_row,
+    heads,
+    key_heads,
+    queries,
+    keys,
+    query_offset,
+    window,
+    scale,
+    HEAD_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    PADDED_HEAD_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    WINDOW: tl.constexpr,
+    KEY_KEEP: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    WIDEN: tl.constexpr,
+    TILE_Q: tl.constexpr,
+    TILE_K: tl.constexpr,
+):
+    """dQ = scale·dS·K of one query tile. Strides and the rest are as in the forward kernel; `peak`,
+    `log_sum`, `delta` and `d_entropy` are contiguous [batch, heads, queries] in float32."""
+    tiles = tl.cdiv(queries, TILE_Q)
+    tile = tiles - 1 - tl.program_id(0) % tiles
+    batch = (tl.program_id(0) // tiles // heads).to(tl.int64)
+    head = (tl.program_id(0) // tiles % heads).to(tl.int64)
+    key_head = head * key_heads // heads
+    first_query = tile * TILE_Q
+    k += batch * k_batch + key_head * k_head
+    v += batch * v_batch + key_head * v_head
+    key_keep += batch * keys
+    query_tile = load_tile(
+        q + batch * q_batch + head * q_head, first_query, q_row, queries, TILE_Q, HEAD_DIM, PADDED_HEAD_DIM, True, WIDEN
+    )
+    d_output_tile = load_tile(
+        d_output + batch * d_output_batch + head * d_output_head,
+        first_query,
+        d_output_row,
+        queries,
+        TILE_Q,
+        VALUE_DIM,
+        PADDED_VALUE_DIM,
+        True,
+        WIDEN,
+    )
+    query_idx = first_query + tl.arange(0, TILE_Q)
+    at = (batch * heads + head) * queries + query_idx
+    row_peak = tl.load(peak + at, mask=query_idx < queries, other=0.0)
+    row_log_sum = tl.load(log_sum + at, mask=query_idx < queries, other=0.0)
+    row_delta = tl.load(delta + at, mask=query_idx < queries, other=0.0)
+    row_d_entropy = row_delta
+    if ENTROPY:
+        row_d_entropy = tl.load(d_entropy + at, mask=query_idx < queries, other=0.0)
+    sums = tl.zeros([TILE_Q, PADDED_HEAD_DIM], tl.float32)
+    first, before, inside, after = tiles_of_keys(
+        first_query, keys, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
+    )
+    sums = _d_q_over_keys(
+        sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
+        first + before * TILE_K, inside, 0, 0, query_idx, queries, keys, query_offset, window, scale,
+        HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_K, False,
+    )  # fmt: skip
+    sums = _d_q_over_keys(
+        sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
+        first, before + after, before, inside, query_idx, queries, keys, query_offset, window, scale,
+        HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_K, True,
+    )  # fmt: skip
+    store_tile(
+        d_q + batch * d_q_batch + head * d_q_head,
+        sums * scale,
+        first_query,
+        d_q_row,
+        queries,
+        TILE_Q,
+        HEAD_DIM,
+        PADDED_HEAD_DIM,
+    )
+
+
+@triton.jit
+def _d_q_over_keys(
+    sums,
+    query_tile,
+    d_output_tile,
+    row_peak,
+    row_log_sum,
+    row_delta,
+    row_d_entropy,
+    k,
+    v,
+    key_keep,
+    k_row,
+    v_row,
+    first_key,
+    count,
+    gap_at,
+    gap,
+    query_idx,
+    queries,
+    keys,
+    query_offset,
+    window,
+    scale,
+    HEAD_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    PADDED_HEAD_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    WINDOW: tl.constexpr,
+    KEY_KEEP: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    WIDEN: tl.constexpr,
+    TILE_K: tl.constexpr,
+    EDGE: tl.constexpr,
+):
+    """Σ dS·K over `count` tiles from `first_key` on, where `gap` tiles are left out after `gap_at`."""
+    for number in range(0, count):
+        at = first_key + number * TILE_K
+        if EDGE:
+            at = tl.where(number < gap_at, at, at + gap * TILE_K)
+        key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
+        value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
+        scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
+        d_weights = tl.dot(d_output_tile, tl.trans(value_tile), input_precision="ieee")
+        allowed = True
+        if EDGE or KEY_KEEP:
+            allowed = may_attend(
+                query_idx[:, None],
+                at + tl.arange(0, TILE_K)[None, :],
+                queries,
+                keys,
+                query_offset,
+                window,
+                key_keep,
+                CAUSAL,
+                WINDOW,
+                KEY_KEEP,
+                EDGE,
+            )
+        _, d_scores = score_gradients(
+            scores,
+            d_weights,
+            row_peak[:, None],
+            row_log_sum[:, None],
+            row_delta[:, None],
+            row_d_entropy[:, None],
+            allowed,
+            scale,
+            ENTROPY,
+            EDGE or KEY_KEEP,
+        )
+        sums = tl.dot(d_scores.to(key_tile.dtype), key_tile, sums, input_precision="ieee")
+    return sums

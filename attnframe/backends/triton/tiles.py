@@ -1,0 +1,145 @@
+"""Tiles of q, k and v, and which of their scores count: what all kernels share."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_tile(
+    base,
+    first,
+    stride,
+    limit,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
+    BOUNDED: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Rows `first` to `first + ROWS` as [ROWS, PADDED_WIDTH]; zeros past WIDTH and, where BOUNDED, from row `limit` on.
+
+    WIDEN makes float32 of it, for the interpreter, which multiplies bfloat16 as if it were whole numbers.
+    """
+    rows = tl.arange(0, ROWS)
+    columns = tl.arange(0, PADDED_WIDTH)
+    # Only the scalar is 64 bits wide: it may pass 2³¹, the offsets within a tile do not.
+    pointers = base + tl.cast(first, tl.int64) * stride + (rows[:, None] * stride + columns[None, :])
+    if BOUNDED and PADDED_WIDTH != WIDTH:
+        tile = tl.load(pointers, mask=(first + rows[:, None] < limit) & (columns[None, :] < WIDTH), other=0.0)
+    elif BOUNDED:
+        tile = tl.load(pointers, mask=first + rows[:, None] < limit, other=0.0)
+    elif PADDED_WIDTH != WIDTH:
+        tile = tl.load(pointers, mask=columns[None, :] < WIDTH, other=0.0)
+    else:
+        tile = tl.load(pointers)
+    return tile.to(tl.float32) if WIDEN else tile
+
+
+@triton.jit
+def store_tile(base, tile, first, stride, limit, ROWS: tl.constexpr, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr):
+    """Writes rows `first` to `first + ROWS` below row `limit`, in the type that `base` points to."""
+    rows = tl.arange(0, ROWS)
+    columns = tl.arange(0, PADDED_WIDTH)
+    pointers = base + tl.cast(first, tl.int64) * stride + (rows[:, None] * stride + columns[None, :])
+    inside = (first + rows[:, None] < limit) & (columns[None, :] < WIDTH)
+    tl.store(pointers, tile.to(base.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def may_attend(
+    query_idx,
+    key_idx,
+    queries,
+    keys,
+    query_offset,
+    window,
+    key_keep,
+    CAUSAL: tl.constexpr,
+    WINDOW: tl.constexpr,
+    KEY_KEEP: tl.constexpr,
+    EDGE: tl.constexpr,
+):
+    """Where a query may attend to a key, for indices that broadcast to the tile.
+
+    Without EDGE the tile is known to be inside the sequence, under the diagonal and within the window.
+    """
+    allowed = (query_idx < queries) & (key_idx < keys)
+    if EDGE:
+        position = query_idx + query_offset
+        if CAUSAL:
+            allowed = allowed & (key_idx <= position)
+        if WINDOW:
+            allowed = allowed & (key_idx <= position + window) & (key_idx + window >= position)
+    if KEY_KEEP:
+        allowed = allowed & (tl.load(key_keep + key_idx, mask=key_idx < keys, other=0) != 0)
+    return allowed
+
+
+@triton.jit
+def tiles_of_keys(
+    first_query,
+    keys,
+    query_offset,
+    window,
+    TILE_Q: tl.constexpr,
+    TILE_K: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    WINDOW: tl.constexpr,
+):
+    """(first, before, inside, after): the keys that count for a query tile, as a row of tiles from key `first` on. Of
+    the `inside` ones in the middle everything counts; those before and after them are cut by an edge of the mask."""
+    lowest = first_query + query_offset
+    highest = lowest + TILE_Q - 1
+    begin = 0
+    end = keys
+    inner_begin = 0
+    inner_end = keys // TILE_K
+    if CAUSAL:
+        end = tl.minimum(end, tl.maximum(highest + 1, 0))
+        inner_end = tl.minimum(inner_end, tl.maximum(lowest + 1, 0) // TILE_K)
+    if WINDOW:
+        begin = tl.maximum(lowest - window, 0) // TILE_K
+        end = tl.minimum(end, tl.maximum(highest + window + 1, 0))
+        inner_begin = tl.cdiv(tl.maximum(highest - window, 0), TILE_K)
+        inner_end = tl.minimum(inner_end, tl.maximum(lowest + window + 1, 0) // TILE_K)
+    return _row_of_tiles(begin, inner_begin, inner_end, tl.cdiv(end, TILE_K), TILE_K)
+
+
+@triton.jit
+def tiles_of_queries(
+    first_key,
+    queries,
+    query_offset,
+    window,
+    TILE_Q: tl.constexpr,
+    TILE_K: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    WINDOW: tl.constexpr,
+):
+    """The same of the queries for which a key tile counts."""
+    lowest = first_key - query_offset
+    highest = lowest + TILE_K - 1
+    begin = 0
+    end = queries
+    inner_begin = 0
+    inner_end = queries // TILE_Q
+    if CAUSAL:
+        begin = tl.maximum(lowest, 0) // TILE_Q
+        inner_begin = tl.cdiv(tl.maximum(highest, 0), TILE_Q)
+    if WINDOW:
+        begin = tl.maximum(begin, tl.maximum(lowest - window, 0) // TILE_Q)
+        inner_begin = tl.maximum(inner_begin, tl.cdiv(tl.maximum(highest - window, 0), TILE_Q))
+        end = tl.minimum(end, tl.maximum(highest + window + 1, 0))
+        inner_end = tl.minimum(inner_end, tl.maximum(lowest + window + 1, 0) // TILE_Q)
+    return _row_of_tiles(begin, inner_begin, inner_end, tl.cdiv(end, TILE_Q), TILE_Q)
+
+
+@triton.jit
+def _row_of_tiles(begin, inner_begin, inner_end, end, TILE: tl.constexpr):
+    # A narrow mask has no inside, one that is out of sight nothing at all.
+    end = tl.maximum(end, begin)
+    inner_begin = tl.minimum(inner_begin, end)
+    inner_end = tl.minimum(tl.maximum(inner_end, inner_begin), end)
+    return begin * TILE, inner_begin - begin, inner_end - inner_begin, end - inner_end

@@ -1,0 +1,56 @@
+"""How large the tiles are and how many warps work on one: data, by architecture, dtype and head width."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib.resources import files
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+INTERPRETED: bool = triton.knobs.runtime.interpret
+"""Whether kernels run in the interpreter, on the CPU: TRITON_INTERPRET=1 since before triton was imported."""
+
+WIDEST = 128
+"""The greatest head_dim or value_dim."""
+
+
+@functools.cache
+def table() -> dict[str, Any]:
+    """{architecture: {dtype: {width: {kernel: [TILE_Q, TILE_K, num_warps, num_stages]}}}} as in `tilings.json`.
+
+    `width` is the greatest padded head width that an entry is for. `any` stands for every architecture without one of
+    its own; its tiles fit the 99 KB of shared memory that every GPU since Ampere has.
+    """
+    loaded: dict[str, Any] = json.loads(files("attnframe.backends.triton").joinpath("tilings.json").read_text("utf-8"))
+    return loaded
+
+
+def tiling(kernel: str, q: Tensor, v: Tensor) -> dict[str, int]:
+    """Keyword arguments for the launch of "forward", "backward_queries" or "backward_keys" on these tensors."""
+    if INTERPRETED:
+        # Small, so that short sequences have several; on long ones small tiles would take minutes.
+        long, short = (32, 16) if q.shape[2] < 256 else (128, 64)
+        return dict(
+            zip(("TILE_Q", "TILE_K"), (short, long) if kernel == "backward_keys" else (long, short), strict=True)
+        )
+    return entry(kernel, _architecture(q.device.index or 0), q.dtype, max(q.shape[-1], v.shape[-1]))
+
+
+def entry(kernel: str, architecture: str, dtype: torch.dtype, width: int) -> dict[str, int]:
+    """The table's entry for heads of this width. Raises `ValueError` past `WIDEST`."""
+    by_dtype = table().get(architecture) or table()["any"]
+    by_width = by_dtype[str(dtype).removeprefix("torch.")]
+    for limit, kernels in sorted(by_width.items(), key=lambda item: int(item[0])):
+        if width <= int(limit):
+            return dict(zip(("TILE_Q", "TILE_K", "num_warps", "num_stages"), kernels[kernel], strict=True))
+    raise ValueError(f"the kernels hold head widths up to {WIDEST}, this one is {width}")
+
+
+@functools.cache
+def _architecture(device: int) -> str:
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"

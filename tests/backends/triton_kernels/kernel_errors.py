@@ -1,0 +1,182 @@
+"""How far the kernels are from the formula in float64, beside how far `eager` is in the same type, and how far they may
+be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from kernel_cases import Case, inputs, key_keep_of, scale_of
+from torch import Tensor
+
+from attnframe import Mask
+from attnframe.backends.eager import attention_weights, repeat_heads
+
+ROWS = ("lse", "max_score", "entropy")
+GRADIENTS = ("d_q", "d_k", "d_v")
+
+# Relative Frobenius error, of the statistics the greatest absolute one; and beside eager: times its error, plus ulps.
+OUTPUT = {"float32": 2e-6, "float16": 1.5e-3, "bfloat16": 8e-3}
+GRADIENT = {"float32": 1e-5, "float16": 3e-3, "bfloat16": 1.5e-2}
+STATISTIC = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
+BESIDE_EAGER = {"float32": (3, 0), "float16": (2, 2), "bfloat16": (2, 2)}
+# With scores above this the LSE is right to 4 units in its last place, and the rest may be 3 times as far off as eager.
+GREAT_SCORE = 100.0
+
+
+def allowed(case: Case) -> Tensor:
+    """Bool[batch, 1, query, key] as the case says it, pair by pair."""
+    keep = key_keep_of(case, torch.device("cpu"))
+    rows = [
+        [
+            [
+                (not case.causal or j <= i + case.query_offset)
+                and (case.window is None or abs(j - i - case.query_offset) <= case.window)
+                for j in range(case.keys)
+            ]
+            for i in range(case.queries)
+        ]
+    ]
+    pairs = torch.tensor(rows, dtype=torch.bool).reshape(1, 1, case.queries, case.keys)
+    return pairs.expand(case.batch, -1, -1, -1) & (True if keep is None else keep[:, None, None, :])
+
+
+def formula(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
+    """Output and statistics in float64 on the CPU, with gradients; without a softmax of torch."""
+    q, k, v = (x.to("cpu", torch.float64) for x in (q, k, v))
+    share = case.heads // case.key_heads
+    scores = torch.einsum("bhid,bhjd->bhij", q, k.repeat_interleave(share, 1)) * scale_of(case)
+    keep = allowed(case).expand_as(scores)
+    blind = ~keep.any(-1)
+    # Shifted by a constant, which has no gradient.
+    shift = scores.detach().masked_fill(~keep, -torch.inf).amax(-1) if case.keys else scores.new_zeros(blind.shape)
+    shift = shift.masked_fill(blind, 0.0)
+    powers = (scores - shift[..., None]).masked_fill(~keep, -torch.inf).exp()
+    total = powers.sum(-1).masked_fill(blind, 1.0)
+    weights = powers / total[..., None]
+    log_weights = (scores - shift[..., None] - total.log()[..., None]).masked_fill(~keep, 0.0)
+    return {
+        "output": torch.einsum("bhij,bhjd->bhid", weights, v.repeat_interleave(share, 1)),
+        "lse": (shift + total.log()).masked_fill(blind, -torch.inf),
+        "max_score": shift.masked_fill(blind, -torch.inf),
+        "entropy": -(weights * log_weights).sum(-1),
+        "weights": weights,
+    }
+
+
+def eager(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
+    """The same as the backend `eager` has it, in the type of the inputs."""
+    mask = Mask(key_keep_of(case, q.device), case.causal, case.window, case.query_offset)
+    mask = mask.bind(case.batch, case.queries, case.keys, q.device)
+    weights = attention_weights(q, k, mask, scale=scale_of(case))
+    scores = (q * scale_of(case)) @ repeat_heads(k, case.heads).transpose(-2, -1)
+    scores = scores.masked_fill(~mask.dense(), torch.finfo(scores.dtype).min)
+    blind = ~mask.dense().expand_as(scores).any(-1)
+    lse = torch.logsumexp(scores, -1)
+    log_weights = (scores - lse[..., None]).masked_fill(weights == 0, 0.0)
+    return {
+        "output": weights @ repeat_heads(v, case.heads),
+        "lse": lse.masked_fill(blind, -torch.inf),
+        "entropy": -(weights * log_weights).sum(-1),
+    }
+
+
+def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]:
+    """Runs the case on the kernels. Errors as {quantity: [the kernels', eager's]}, and what must hold exactly."""
+    from attnframe.backends.triton.attention import attention
+
+    tensors = inputs(case, getattr(torch, dtype_name), device)
+    result = attention(
+        *tensors,
+        scale=scale_of(case),
+        causal=case.causal,
+        window=case.window,
+        query_offset=case.query_offset,
+        key_keep=key_keep_of(case, device),
+        statistics=case.statistics,
+    )
+    found = {name: x for name, x in result._asdict().items() if x is not None}
+    expected, own = formula(case, *tensors), eager(case, *tensors)
+    cotangents = _cotangents(case, expected, tensors[0].dtype)
+    blind = ~allowed(case).any(-1).expand(-1, case.heads, -1)
+    d_expected = _gradients(expected, cotangents, tensors, blind)
+    d_found = _gradients(found, cotangents, tensors, blind)
+    d_own = _gradients(own, cotangents, tensors, blind)
+    errors = {"output": [_relative(x["output"], expected["output"]) for x in (found, own)]}
+    for name in ROWS:
+        if name in found:
+            errors[name] = [_greatest(x.get(name, found[name]), expected[name]) for x in (found, own)]
+    errors |= {
+        name: [_relative(one, right), _relative(other, right)]
+        for name, one, other, right in zip(GRADIENTS, d_found, d_own, d_expected, strict=True)
+    }
+    return {
+        "errors": errors,
+        "greatest_score": max(expected["max_score"][~blind].abs().tolist(), default=0.0),
+        "finite": all(bool(x.isfinite().all()) for x in (found["output"], *d_found)),
+        "blind_rows_are_zero": bool(
+            (found["output"][blind.to(device)] == 0).all()
+            and (d_found[0][blind.to(device)] == 0).all()
+            and (found["lse"][blind.to(device)] == -torch.inf).all()
+            and (not case.statistics or (found["entropy"][blind.to(device)] == 0).all())
+        ),
+        # For oracles that this process does not load.
+        "statistics": {name: found[name].detach().cpu().double().flatten().tolist() for name in ROWS if name in found},
+    }
+
+
+def complaints(case: Case, dtype_name: str, measured: dict[str, Any]) -> list[str]:
+    """What is wrong with the result of `measure`, a line each."""
+    wrong = [what for what in ("finite", "blind_rows_are_zero") if not measured[what]]
+    greatest = measured["greatest_score"]
+    times, ulps = BESIDE_EAGER[dtype_name]
+    for name, (error, own) in measured["errors"].items():
+        limit = {"output": OUTPUT, **dict.fromkeys(ROWS, STATISTIC)}.get(name, GRADIENT)[dtype_name]
+        beside = max(times * own + ulps * torch.finfo(getattr(torch, dtype_name)).eps, torch.finfo(torch.float32).eps)
+        if greatest > GREAT_SCORE:
+            last_place = 2.0 ** (math.frexp(greatest)[1] - 24)
+            limit = 4 * last_place if name in ("lse", "max_score") else max(limit, 3 * own)
+        elif name == "output":
+            limit = min(limit, beside)
+        if not error <= limit:
+            wrong.append(f"{name} is off by {error:.3g}, eager by {own:.3g}; the limit is {limit:.3g}")
+    return wrong
+
+
+def _cotangents(case: Case, expected: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(31)
+    names = ("output", "lse", "entropy") if case.statistics else ("output",)
+    # Rounded to what all three can hold.
+    return {
+        name: torch.randn(expected[name].shape, generator=generator).to(dtype if name == "output" else torch.float32)
+        for name in names
+    }
+
+
+def _gradients(
+    values: dict[str, Tensor], cotangents: dict[str, Tensor], tensors: tuple[Tensor, ...], blind: Tensor
+) -> tuple[Tensor, ...]:
+    outputs, weights = [], []
+    for name, cotangent in cotangents.items():
+        value = values[name]
+        if name == "lse":
+            value, cotangent = value[~blind.to(value.device)], cotangent[~blind]
+        if value.requires_grad:
+            outputs.append(value)
+            weights.append(cotangent.to(value.device, value.dtype))
+    if not outputs:
+        return tuple(torch.zeros_like(x) for x in tensors)
+    return torch.autograd.grad(outputs, tensors, weights, materialize_grads=True)
+
+
+def _relative(actual: Tensor, expected: Tensor) -> float:
+    difference = (actual.detach().to("cpu", torch.float64) - expected.detach().cpu().double()).norm()
+    norm = expected.detach().cpu().double().norm()
+    return (difference / norm).item() if norm > 0 else difference.item()
+
+
+def _greatest(actual: Tensor, expected: Tensor) -> float:
+    actual, expected = actual.detach().to("cpu", torch.float64), expected.detach()
+    apart = (actual - expected).masked_fill(actual == expected, 0.0)
+    return apart.abs().max().item() if apart.numel() else 0.0

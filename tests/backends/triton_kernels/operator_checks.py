@@ -1,0 +1,113 @@
+"""The operator beside its kernels: what autograd and torch.compile make of it. Run by test_operator.py in a process of
+its own, where kernels run in the interpreter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from kernel_cases import CASES, inputs
+from torch import Tensor
+from torch.testing import assert_close
+
+from attnframe import Mask, merge_heads
+from attnframe.backends import Triton, backends
+from attnframe.backends.triton.attention import AttentionOutput, attention
+
+CPU = torch.device("cpu")
+CASE = CASES["one key head"]
+
+
+@pytest.fixture
+def qkv() -> tuple[Tensor, Tensor, Tensor]:
+    return inputs(CASE, torch.float32, CPU)
+
+
+def objective(result: AttentionOutput) -> Tensor:
+    assert result.entropy is not None
+    return result.output.square().sum() + result.lse.square().sum() + result.entropy.square().sum()
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_opcheck(qkv: tuple[Tensor, ...], statistics: bool) -> None:
+    torch.library.opcheck(torch.ops.attnframe.triton_attention, (*qkv, None, 0.3, True, 5, 2, statistics))
+
+
+def test_compiled_it_is_one_graph_with_the_same_results(qkv: tuple[Tensor, ...]) -> None:
+    def run(*tensors: Tensor) -> Tensor:
+        return objective(attention(*tensors, scale=0.3, causal=True, statistics=True))
+
+    plain = torch.autograd.grad(run(*qkv), qkv)
+    compiled = torch.autograd.grad(torch.compile(run, backend="aot_eager", fullgraph=True)(*qkv), qkv)
+    for one, other in zip(compiled, plain, strict=True):
+        assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_three_runs_give_the_same_bits_and_nothing_is_left_unwritten(qkv: tuple[Tensor, ...]) -> None:
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory, "then what is not written is NaN"
+    try:
+        runs = []
+        for _ in range(3):
+            result = attention(*qkv, scale=0.3, window=6, statistics=True)
+            runs.append([x for x in result if x is not None] + list(torch.autograd.grad(objective(result), qkv)))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for tensors in zip(*runs, strict=True):
+        assert all(torch.equal(tensors[0], x) and bool(x.isfinite().all()) for x in tensors)
+
+
+@pytest.mark.parametrize("of", ["output", "lse", "entropy"])
+def test_a_gradient_through_one_result_alone(qkv: tuple[Tensor, ...], of: str) -> None:
+    result = attention(*qkv, scale=0.3, causal=True, statistics=True)
+    everything = torch.autograd.grad(objective(result), qkv, retain_graph=True)
+    alone: list[Any] = []
+    for name in ("output", "lse", "entropy"):
+        alone.append(torch.autograd.grad(getattr(result, name).square().sum(), qkv, retain_graph=True))
+    for whole, *parts in zip(everything, *alone, strict=True):
+        assert_close(sum(parts), whole, rtol=1e-5, atol=1e-5)
+    if of != "output":
+        v = torch.autograd.grad(getattr(result, of).sum(), qkv)[2]
+        assert_close(v, torch.zeros_like(v), rtol=0, atol=0)
+
+
+def test_the_greatest_score_has_no_gradient_and_a_second_derivative_is_refused(qkv: tuple[Tensor, ...]) -> None:
+    result = attention(*qkv, scale=0.3, statistics=True)
+    assert result.max_score is not None
+    assert not result.max_score.requires_grad
+    (d_q,) = torch.autograd.grad(objective(result), qkv[:1], create_graph=True)
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(d_q.sum(), qkv)
+
+
+def test_merging_the_heads_copies_nothing(qkv: tuple[Tensor, ...]) -> None:
+    output = attention(*qkv, scale=0.3).output
+    assert merge_heads(output).data_ptr() == output.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda q, k, v: (q.double(), k.double(), v.double()), "float64"),
+        (lambda q, k, v: (q, k, v.half()), "float16"),
+        (lambda q, k, v: (q, k[:, :, 1:], v), "must agree"),
+        (lambda q, k, v: (q, k[..., 1:], v), "must agree"),
+        (lambda q, k, v: (q[:, :2], k.repeat(1, 3, 1, 1), v.repeat(1, 3, 1, 1)), "divide the heads"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(qkv: tuple[Tensor, ...], change: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        attention(*change(*qkv), scale=0.3)
+    with pytest.raises(ValueError, match="key_keep"):
+        attention(*qkv, scale=0.3, key_keep=torch.ones(CASE.batch, CASE.keys + 1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("mask", [Mask(), Mask(causal=True), Mask(causal=True, query_offset=3, window=4)])
+@pytest.mark.parametrize("padded", [True, False])
+def test_the_backend_reads_the_mask_as_eager_does(qkv: tuple[Tensor, ...], mask: Mask, padded: bool) -> None:
+    keep = torch.arange(CASE.keys).expand(CASE.batch, -1) % 4 < 3 if padded else None
+    bound = Mask(keep, mask.causal, mask.window, mask.query_offset).bind(CASE.batch, CASE.queries, CASE.keys)
+    rest = {"scale": 0.3, "dropout": 0.0, "score_mod": None, "mask_mod": None, "normaliser": None}
+    expected = backends()["eager"].attend(*qkv, bound, **rest)
+    assert_close(Triton().attend(*qkv, bound, **rest), expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,143 @@
+"""Every kernel with every tiling of the table, compiled for a GPU that need not be there."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnframe.backends.triton import tilings
+
+# Shared memory that a block may use, in bytes: compute capability 9.0, and the least of those from 8.0 on.
+# https://docs.nvidia.com/cuda/cuda-c-programming-guide/, section Compute Capabilities.
+SHARED_MEMORY = {90: 227 * 1024, 80: 99 * 1024}
+TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+STRIDES = ("_batch", "_head", "_row")
+ROWS = ("lse", "peak", "log_sum", "entropy", "delta", "d_entropy")
+
+EVERYTHING = {"CAUSAL": True, "WINDOW": True, "KEY_KEEP": True, "STATISTICS": True, "ENTROPY": True}
+NOTHING = dict.fromkeys(EVERYTHING, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What the binary of a kernel says of itself."""
+
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    instructions: str
+
+    def count(self, instruction: str) -> int:
+        return len(re.findall(rf"\b{instruction}\b", self.instructions))
+
+
+ENTRIES = [
+    (architecture, dtype, width, kernel)
+    for architecture, dtypes in tilings.table().items()
+    for dtype, widths in dtypes.items()
+    for width, kernels in widths.items()
+    for kernel in kernels
+]
+
+
+def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict[str, bool]) -> Compiled:
+    """The kernel as it is launched on tensors whose strides are multiples of 16."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from attnframe.backends.triton.attention import KERNELS, launch_options
+
+    function = KERNELS[kernel]
+    how = tilings.entry(kernel, architecture, getattr(torch, dtype), width)
+    options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
+    constants: dict[str, Any] = {
+        **{"HEAD_DIM": width, "VALUE_DIM": width, "PADDED_HEAD_DIM": width, "PADDED_VALUE_DIM": width},
+        **{"EXACT": dtype == "float32", "WIDEN": False},
+        **masks,
+        **how,
+    }
+    signature, values, attributes = {}, {}, {}
+    for place, name in enumerate(function.arg_names):
+        if name in constants:
+            signature[name], values[(place,)] = "constexpr", constants[name]
+            continue
+        if name == "key_keep" or name in ROWS:
+            signature[name] = "*u8" if name == "key_keep" else "*fp32"
+        elif name == "scale":
+            signature[name] = "fp32"
+        else:
+            is_size = name.endswith(STRIDES) or function.params[place].do_not_specialize
+            signature[name] = "i32" if is_size else f"*{TYPES[dtype]}"
+        if signature[name].startswith("*") or name.endswith(STRIDES):
+            attributes[(place,)] = [["tt.divisibility", 16]]
+    capability = 90 if architecture == "sm_90" else 80
+    source = ASTSource(function, signature, values, attributes)
+    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={**options, **launch_options()})
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary.asm["cubin"])
+        file.flush()
+        usage, sass = (
+            subprocess.run([tools / tool[0], *tool[1:], file.name], capture_output=True, text=True, check=True).stdout
+            for tool in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c"))
+        )
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
+    assert found, usage
+    return Compiled(int(found[1]), int(found[2]) + int(found[3]), binary.metadata.shared, sass)
+
+
+def check(architecture: str, dtype: str, width: int, kernel: str, masks: dict[str, bool]) -> None:
+    result = compiled(architecture, dtype, width, kernel, masks)
+    assert result.registers <= 255
+    assert result.spilled_bytes == result.count("STL") == result.count("LDL") == 0
+    assert 0 < result.shared_bytes <= SHARED_MEMORY[90 if architecture == "sm_90" else 80]
+    if dtype == "float32":
+        assert result.count("FFMA") > 0
+        # Not in tf32.
+        assert result.count("HGMMA") == result.count("HMMA") == 0
+    else:
+        assert result.count("HGMMA" if architecture == "sm_90" else "HMMA") > 0
+
+
+def test_one_compiles_for_hopper() -> None:
+    check("sm_90", "bfloat16", 64, "forward", NOTHING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "dtype", "width", "kernel"), ENTRIES)
+def test_no_tiling_spills_and_all_use_the_tensor_cores(architecture: str, dtype: str, width: str, kernel: str) -> None:
+    check(architecture, dtype, int(width), kernel, EVERYTHING)
+
+
+# What they lack cannot spill; that the rest does not, for one dtype.
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "dtype", "width", "kernel"), [e for e in ENTRIES if e[:2] == ENTRIES[0][:2]])
+def test_nor_without_masks_and_statistics(architecture: str, dtype: str, width: str, kernel: str) -> None:
+    check(architecture, dtype, int(width), kernel, NOTHING)
+
+
+@pytest.mark.slow
+def test_a_check_of_spills_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"sm_90": {"bfloat16": {"128": {"backward_keys": [64, 64, 4, 2]}}}}
+    monkeypatch.setattr(tilings, "table", lambda: table)
+    result = compiled("sm_90", "bfloat16", 128, "backward_keys", EVERYTHING)
+    assert result.spilled_bytes > 0
+    assert result.count("STL") > 0
+
+
+def test_every_head_width_has_a_tiling() -> None:
+    for architecture in tilings.table():
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            for kernel in ("forward", "backward_queries", "backward_keys"):
+                assert tilings.entry(kernel, architecture, dtype, tilings.WIDEST)["TILE_Q"] >= 16
+                with pytest.raises(ValueError, match=f"up to {tilings.WIDEST}, this one is {tilings.WIDEST + 1}"):
+                    tilings.entry(kernel, architecture, dtype, tilings.WIDEST + 1)
+    assert tilings.entry("forward", "sm_999", torch.float16, 64) == tilings.entry("forward", "any", torch.float16, 64)
