@@ -25,7 +25,7 @@ class Triton(Backend):
     def unsupported(self, request: Request) -> list[str]:
         reasons = []
         if request.device != "cuda":
-            reasons.append(f"triton needs a GPU; this tensor is on {request.device}")
+            reasons.append(f"triton needs a GPU, and this is on {request.device}")
         if importlib.util.find_spec("triton") is None:
             reasons.append("triton is not installed: pip install 'attnframe[triton]'")
         if request.dtype not in (torch.float32, torch.float16, torch.bfloat16):
