@@ -31,8 +31,8 @@ def test_the_operator_in_the_interpreter() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"device": "cpu"}, "triton needs a GPU; this tensor is on cpu"),
-        ({"device": "meta"}, "triton needs a GPU; this tensor is on meta"),
+        ({"device": "cpu"}, "triton needs a GPU, and this is on cpu"),
+        ({"device": "meta"}, "triton needs a GPU, and this is on meta"),
         ({"dtype": torch.float64}, "triton computes in float32, float16 and bfloat16, not in float64"),
         ({"value_dim": 129}, "triton takes heads up to 128 wide, and these are 129"),
         ({"dropout": 0.1}, "triton has no dropout of weights"),
