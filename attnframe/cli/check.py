@@ -78,7 +78,8 @@ def main(arguments: list[str]) -> int:
         rows = [[v.variant, v.check.name, str(v.outcome), _found(v)] for v in verdicts]
         print_table(["variant", "check", "verdict", "found"], rows)
     failed = [verdict for verdict in verdicts if verdict.failed]
-    _say(f"{len(variants)} variants, {len(verdicts)} checks, {len(failed)} failed")
+    variant_word = "variant" if len(variants) == 1 else "variants"
+    _say(f"{len(variants)} {variant_word}, {len(verdicts)} checks, {len(failed)} failed")
     return 1 if failed else 0
 
 
