@@ -19,10 +19,12 @@ from attnframe.backends.triton import tilings
 SHARED_MEMORY = {90: 227 * 1024, 80: 99 * 1024}
 TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 STRIDES = ("_batch", "_head", "_row")
-ROWS = ("lse", "peak", "log_sum", "entropy", "delta", "d_entropy")
+ROWS = ("lse", "peak", "log_sum", "entropy", "delta", "d_entropy", "slopes", "key_bias", "d_key_bias")
+OPTIONAL = ("softcap", "slopes", "key_bias", "d_key_bias")
 
-EVERYTHING = {"CAUSAL": True, "WINDOW": True, "KEY_KEEP": True, "STATISTICS": True, "ENTROPY": True}
+EVERYTHING = {"CAUSAL": True, "WINDOW": True, "KEY_KEEP": True, "STATISTICS": True, "ENTROPY": True, "MODIFIED": False}
 NOTHING = dict.fromkeys(EVERYTHING, False)
+MODIFIED = EVERYTHING | {"MODIFIED": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +67,15 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
         **how,
     }
     signature, values, attributes = {}, {}, {}
+    if not constants["MODIFIED"]:
+        constants |= dict.fromkeys(OPTIONAL)
     for place, name in enumerate(function.arg_names):
         if name in constants:
             signature[name], values[(place,)] = "constexpr", constants[name]
             continue
         if name == "key_keep" or name in ROWS:
             signature[name] = "*u8" if name == "key_keep" else "*fp32"
-        elif name == "scale":
+        elif name in ("scale", "softcap"):
             signature[name] = "fp32"
         else:
             is_size = name.endswith(STRIDES) or function.params[place].do_not_specialize

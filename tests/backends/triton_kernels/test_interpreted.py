@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import scipy.stats
 import torch
-from kernel_cases import CASES, DTYPES, POINTS, inputs, scale_of
-from kernel_errors import allowed, complaints, formula
+from kernel_cases import CASES, DTYPES, POINTS, inputs, key_bias_of, scale_of
+from kernel_errors import allowed, complaints, formula, modified
 from numpy.testing import assert_allclose
 
 HERE = Path(__file__).parent
@@ -75,7 +75,8 @@ def test_kernels_are_the_formula_everywhere(name: str, dtype: str, slow: Measure
 def test_statistics_are_those_of_scipy_and_torch(name: str, fast: Measured) -> None:
     case = CASES[name]
     tensors = inputs(case, torch.float32, torch.device("cpu"))
-    weights = formula(case, *tensors)["weights"].detach().numpy()
+    key_bias = key_bias_of(case, torch.device("cpu"))
+    weights = formula(case, *tensors, key_bias)["weights"].detach().numpy()
     blind = ~allowed(case).any(-1).expand(-1, case.heads, -1).numpy()
     found = fast[name, "float32"]["statistics"]
     entropy, lse, greatest = (
@@ -85,7 +86,8 @@ def test_statistics_are_those_of_scipy_and_torch(name: str, fast: Measured) -> N
     assert_allclose(entropy[blind], 0.0, rtol=0, atol=0)
     assert_allclose(entropy[~blind], scipy.stats.entropy(weights[~blind], axis=-1), rtol=0, atol=1e-5)
     q, k, _ = (x.detach().double() for x in tensors)
-    scores = (q @ k.repeat_interleave(case.heads // case.key_heads, 1).mT * scale_of(case)).masked_fill(
+    scores = q @ k.repeat_interleave(case.heads // case.key_heads, 1).mT * scale_of(case)
+    scores = modified(case, scores, None if key_bias is None else key_bias.detach()).masked_fill(
         ~allowed(case), -torch.inf
     )
     # Relative for scores in the thousands, whose last place is above 1e-5.
