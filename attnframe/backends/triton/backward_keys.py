@@ -7,7 +7,7 @@ import triton.language as tl
 
 from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
-from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_queries
+from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_queries
 
 
 @triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
@@ -133,6 +133,7 @@ def attention_backward_keys(
         TILE_K,
         HEAD_DIM,
         PADDED_HEAD_DIM,
+        WIDEN,
     )
     store_tile(
         d_v + batch * d_v_batch + key_head * d_v_head,
@@ -143,6 +144,7 @@ def attention_backward_keys(
         TILE_K,
         VALUE_DIM,
         PADDED_VALUE_DIM,
+        WIDEN,
     )
     if key_bias is not None:
         at = (batch * key_heads + key_head) * keys + key_idx
@@ -276,10 +278,10 @@ def _d_k_d_v_over_queries(
             ENTROPY,
             EDGE or KEY_KEEP,
         )
-        value_sums = tl.dot(weights.to(d_output_tile.dtype), d_output_tile, value_sums, input_precision="ieee")
+        value_sums = tl.dot(factor(weights, d_output_tile, WIDEN), d_output_tile, value_sums, input_precision="ieee")
         if bias is not None:
             bias_sums += tl.sum(d_scores, axis=1)
         if softcap is not None:
             d_scores *= passed
-        key_sums = tl.dot(d_scores.to(query_tile.dtype), query_tile, key_sums, input_precision="ieee")
+        key_sums = tl.dot(factor(d_scores, query_tile, WIDEN), query_tile, key_sums, input_precision="ieee")
     return key_sums, value_sums, bias_sums

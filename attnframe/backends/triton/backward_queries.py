@@ -7,7 +7,7 @@ import triton.language as tl
 
 from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
-from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_keys
+from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_keys
 
 
 @triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
@@ -124,6 +124,7 @@ def attention_backward_queries(
         TILE_Q,
         HEAD_DIM,
         PADDED_HEAD_DIM,
+        WIDEN,
     )
 
 
@@ -218,5 +219,5 @@ def _d_q_over_keys(
         )
         if softcap is not None:
             d_scores *= passed
-        sums = tl.dot(d_scores.to(key_tile.dtype), key_tile, sums, input_precision="ieee")
+        sums = tl.dot(factor(d_scores, key_tile, WIDEN), key_tile, sums, input_precision="ieee")
     return sums

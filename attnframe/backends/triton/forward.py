@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from attnframe.backends.triton.modified_scores import modified_scores
-from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_keys
+from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_keys
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
@@ -128,6 +128,7 @@ def attention_forward(
         TILE_Q,
         VALUE_DIM,
         PADDED_VALUE_DIM,
+        WIDEN,
     )
     query_idx = first_query + tl.arange(0, TILE_Q)
     at = (batch * heads + head) * queries + query_idx
@@ -229,6 +230,6 @@ def _over_keys(
             t = shrink * (t + l * step) + tl.sum(p * tl.where(p > 0.0, x, 0.0), axis=1)
         l = shrink * l + tl.sum(p, axis=1)
         value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
-        sums = tl.dot(p.to(value_tile.dtype), value_tile, sums * shrink[:, None], input_precision="ieee")
+        sums = tl.dot(factor(p, value_tile, WIDEN), value_tile, sums * shrink[:, None], input_precision="ieee")
         m = new_m
     return m, l, t, sums

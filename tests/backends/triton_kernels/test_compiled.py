@@ -55,7 +55,8 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from attnframe.backends.triton.attention import KERNELS, launch_options
+    from attnframe.backends.triton.attention import KERNELS
+    from attnframe.backends.triton.launching import launch_options
 
     function = KERNELS[kernel]
     how = tilings.entry(kernel, architecture, getattr(torch, dtype), width)
@@ -126,6 +127,15 @@ def test_no_tiling_spills_and_all_use_the_tensor_cores(architecture: str, dtype:
 @pytest.mark.parametrize(("architecture", "dtype", "width", "kernel"), [e for e in ENTRIES if e[:2] == ENTRIES[0][:2]])
 def test_nor_without_masks_and_statistics(architecture: str, dtype: str, width: str, kernel: str) -> None:
     check(architecture, dtype, int(width), kernel, NOTHING)
+
+
+# Of the two narrow types, which have the same tilings, one will do where no target is set.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "dtype", "width", "kernel"), [e for e in ENTRIES if e[0] == "sm_90" or e[1] != "float16"]
+)
+def test_nor_with_softcap_and_biases(architecture: str, dtype: str, width: str, kernel: str) -> None:
+    check(architecture, dtype, int(width), kernel, MODIFIED)
 
 
 @pytest.mark.slow
