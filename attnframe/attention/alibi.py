@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from attnframe.attention.base import Attention
 from attnframe.attention.functional import merge_heads, split_heads
 from attnframe.attention.mask import Mask
+from attnframe.backends import DistanceBias
 from attnframe.errors import UserError
 from attnframe.registry import register_attention
 
@@ -50,7 +51,5 @@ class Alibi(Attention):
         q = split_heads(self.query_proj(query), self.num_heads)
         k = split_heads(self.key_proj(key), self.num_heads)
         v = split_heads(self.value_proj(value), self.num_heads)
-        return self.output_proj(merge_heads(self.attend(q, k, v, mask, score_mod=self._nearer)))
-
-    def _nearer(self, score: Tensor, batch: Tensor, head: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return score - self.slopes[head] * (q_idx - kv_idx).abs()
+        heads = self.attend(q, k, v, mask, score_mod=DistanceBias(self.slopes))
+        return self.output_proj(merge_heads(heads))

@@ -18,6 +18,7 @@ from attnframe.attention.observing import AttendCall, Intervention, Observer, Pa
 from attnframe.attention.scoring import Scoring
 from attnframe.backends import MaskMod, Normaliser, Request, Resolution, ScoreMod, resolve
 from attnframe.backends.resolution import AUTO
+from attnframe.backends.score_mods import kinds
 from attnframe.errors import UserError
 
 
@@ -128,7 +129,7 @@ class Attention(nn.Module):
             head_dim=q.shape[-1],
             value_dim=v.shape[-1],
             dropout=dropout,
-            score_mod=score_mod is not None,
+            score_mod=kinds(score_mod),
             mask_mod=mask_mod is not None,
             normaliser=normaliser is not None,
             # A score_mod may depend on parameters where q, k and v depend on none that is trained.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnframe.attention.functional import rotate
 from attnframe.attention.mask import Mask
 from attnframe.attention.norms import RMSNorm
-from attnframe.backends import ScoreMod
+from attnframe.backends import ScoreMod, Softcap, chained
 from attnframe.errors import UserError
 
 
@@ -61,12 +61,4 @@ class Scoring(nn.Module):
 
     def capped(self, score_mod: ScoreMod | None) -> ScoreMod | None:
         """`score_mod` behind the soft cap."""
-        softcap = self.softcap
-        if softcap is None:
-            return score_mod
-
-        def cap(score: Tensor, batch: Tensor, head: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-            score = softcap * torch.tanh(score / softcap)
-            return score if score_mod is None else score_mod(score, batch, head, q_idx, kv_idx)
-
-        return cap
+        return score_mod if self.softcap is None else chained(Softcap(self.softcap), score_mod)

@@ -39,7 +39,8 @@ class Request:
     head_dim: int
     value_dim: int
     dropout: float = 0.0
-    score_mod: bool = False
+    score_mod: tuple[str, ...] = ()
+    """What happens to the scores, in order: `score_mods.kinds`."""
     mask_mod: bool = False
     normaliser: bool = False
     trains: bool = False

@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from torch.testing import assert_close
 
 from attnframe import Mask, UserError, build_attention, discovery
-from attnframe.attention import settle_backend
+from attnframe.attention import settle_backend, trace_attend
 from attnframe.attention.capability import plain_request
 from attnframe.backends import BackendError, Flex, MaskMod, resolve
 from attnframe.backends.block_masks import block_mask, blocks
@@ -118,7 +118,7 @@ def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auto_never_takes_it_and_says_why() -> None:
-    wanted = dataclasses.replace(plain_request("cpu"), trains=False, score_mod=True)
+    wanted = dataclasses.replace(plain_request("cpu"), trains=False, score_mod=("function",))
     assert Flex().unsupported(wanted) == []
     resolution = resolve("auto", [wanted])
     assert resolution.backend.name == "eager"
@@ -130,7 +130,8 @@ def test_auto_never_takes_it_and_says_why() -> None:
 @pytest.mark.parametrize("variant", ["multi_head", "alibi"])
 def test_on_a_cpu_it_is_built_to_evaluate_and_refused_to_train(variant: str) -> None:
     module = build_attention(variant, d_model=D_MODEL, num_heads=HEADS, backend="flex")
-    nearest = resolve("auto", [dataclasses.replace(plain_request("cpu"), score_mod=variant == "alibi")]).backend.name
+    (call,) = trace_attend(module, d_model=D_MODEL, d_context=D_MODEL)
+    nearest = resolve("auto", [dataclasses.replace(call.request, trains=True)]).backend.name
     sentence = f"backend=flex cannot run this: flex has no backward pass on the CPU.*; backend={nearest} can"
     with pytest.raises(BackendError, match=sentence):
         settle_backend(module, d_model=D_MODEL, d_context=D_MODEL, trains=True)

@@ -45,13 +45,13 @@ def test_auto_takes_the_first_that_can_and_tells_why_it_passed_over_the_others()
 
 def test_auto_comes_to_eager_last() -> None:
     assert list(backends())[-1] == "eager"
-    resolution = resolve("auto", [dataclasses.replace(PLAIN, device="meta", score_mod=True)])
+    resolution = resolve("auto", [dataclasses.replace(PLAIN, device="meta", score_mod=("function",))])
     assert set(resolution.passed_over) == set(backends()) - {resolution.backend.name}
 
 
 def test_auto_wants_one_backend_for_all_requests() -> None:
     fused = resolve("auto", [PLAIN]).backend
-    with_mod = dataclasses.replace(PLAIN, score_mod=True, dropout=0.1)
+    with_mod = dataclasses.replace(PLAIN, score_mod=("function",), dropout=0.1)
     resolution = resolve("auto", [PLAIN, with_mod])
     assert resolution.backend.unsupported(with_mod) == []
     assert (fused.name in resolution.passed_over) == bool(fused.unsupported(with_mod))
@@ -101,7 +101,7 @@ def test_a_backend_without_score_mod_says_so_when_a_variant_with_one_is_built(ba
             return merge_heads(self.attend(q, k, v, mask, score_mod=lambda score, b, h, i, j: score + (i - j).abs()))
 
     backend = backends()[backend_name]
-    wanted = dataclasses.replace(PLAIN, heads=2, key_heads=2, head_dim=3, value_dim=3, score_mod=True)
+    wanted = dataclasses.replace(PLAIN, heads=2, key_heads=2, head_dim=3, value_dim=3, score_mod=("function",))
     reasons = backend.unsupported(wanted)
     if not reasons:
         assert build_attention("far", d_model=6, num_heads=2, backend=backend_name).backend == backend_name

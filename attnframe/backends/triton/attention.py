@@ -15,6 +15,7 @@ from torch import Tensor
 from attnframe.backends.triton.backward_keys import attention_backward_keys
 from attnframe.backends.triton.backward_queries import attention_backward_queries
 from attnframe.backends.triton.forward import attention_forward
+from attnframe.backends.triton.launching import as_bytes, launch_options, padded, rows_contiguous, sizes, strides
 from attnframe.backends.triton.tilings import INTERPRETED, tiling
 
 KERNELS = {
@@ -51,26 +52,37 @@ def attention(
     query_offset: int = 0,
     key_keep: Bool[Tensor, "batch key"] | None = None,
     statistics: bool = False,
+    softcap: float | None = None,
+    slopes: Float[Tensor, " heads"] | None = None,
+    key_bias: Float[Tensor, "batch key"] | None = None,
 ) -> AttentionOutput:
     """softmax(q·kᵀ·scale)·v with the statistics of its rows; the mask's parts mean what they mean in `Mask`.
 
+    `softcap`, `slopes` and `key_bias` change the scores in this order, as the `score_mods` Softcap, DistanceBias and
+    KeyBias do; there is a gradient of `key_bias`, and none of `slopes`. The statistics are those of the changed scores.
     Output and gradients are those of the same inputs to the bit, each time. Raises `ValueError` for dtypes or shapes
     that do not fit together.
     """
-    _check(q, k, v, key_keep)
+    _check(q, k, v, key_keep, slopes, key_bias)
     if scale <= 0:
         # The kernels find the greatest score before they scale it.
         q, scale = q * scale, 1.0
+    slopes = None if slopes is None else slopes.detach().float()
+    key_bias = None if key_bias is None else key_bias.float()
     output, lse, peak, _, entropy = torch.ops.attnframe.triton_attention(
-        q, k, v, key_keep, scale, causal, window, query_offset, statistics
+        q, k, v, key_keep, scale, causal, window, query_offset, softcap, slopes, key_bias, statistics
     )
     if not statistics:
         return AttentionOutput(output, lse, None, None)
-    max_score = (peak.detach() * scale).masked_fill(lse.detach() == -torch.inf, -torch.inf)
+    if softcap is None and slopes is None and key_bias is None:
+        peak = peak * scale
+    max_score = peak.detach().masked_fill(lse.detach() == -torch.inf, -torch.inf)
     return AttentionOutput(output, lse, max_score, entropy)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, key_keep: Tensor | None) -> None:
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, key_keep: Tensor | None, slopes: Tensor | None, key_bias: Tensor | None
+) -> None:
     if q.dtype not in DTYPES or k.dtype != q.dtype or v.dtype != q.dtype:
         raise ValueError(f"q, k and v are {q.dtype}, {k.dtype} and {v.dtype}: the kernels need one of {DTYPES} for all")
     shapes = f"q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"
@@ -78,8 +90,13 @@ def _check(q: Tensor, k: Tensor, v: Tensor, key_keep: Tensor | None) -> None:
     key_batch, key_heads, keys, key_dim = k.shape
     if key_batch != batch or key_dim != head_dim or v.shape[:3] != k.shape[:3] or heads % key_heads:
         raise ValueError(f"{shapes}: batch, head_dim and keys must agree, and the key heads divide the heads")
-    if key_keep is not None and key_keep.shape != (batch, keys):
-        raise ValueError(f"key_keep is {list(key_keep.shape)}, the call needs {[batch, keys]}")
+    for name, given, shape in (
+        ("key_keep", key_keep, (batch, keys)),
+        ("slopes", slopes, (heads,)),
+        ("key_bias", key_bias, (batch, keys)),
+    ):
+        if given is not None and given.shape != shape:
+            raise ValueError(f"{name} is {list(given.shape)}, the call needs {list(shape)}")
 
 
 @torch.library.custom_op("attnframe::triton_attention", mutates_args=())
@@ -92,26 +109,30 @@ def _forward(
     causal: bool,
     window: int | None,
     query_offset: int,
+    softcap: float | None,
+    slopes: Tensor | None,
+    key_bias: Tensor | None,
     statistics: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     outputs = _empty_outputs(q, v, statistics)
     batch, heads, queries, _ = q.shape
     if outputs[0].numel() == 0:
         return outputs
-    q, k, v = (_rows_contiguous(x) for x in (q, k, v))
+    q, k, v = (rows_contiguous(x) for x in (q, k, v))
     how = tiling("forward", q, v)
     attention_forward[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
         q,
         k,
         v,
-        _as_bytes(key_keep, q),
+        as_bytes(key_keep, q),
         *outputs,
-        *_strides(q, k, v, outputs[0]),
-        *_sizes(q, k, query_offset, window),
+        *strides(q, k, v, outputs[0]),
+        *sizes(q, k, query_offset, window),
         scale,
+        softcap,
+        *_contiguous(slopes, key_bias),
         STATISTICS=statistics,
-        EXACT=q.dtype == torch.float32,
-        **_shape_constants(q, v, key_keep, causal, window),
+        **_constants(q, v, key_keep, causal, window, softcap, slopes, key_bias),
         **how,
         **launch_options(),
     )
@@ -128,6 +149,9 @@ def _(
     causal: bool,
     window: int | None,
     query_offset: int,
+    softcap: float | None,
+    slopes: Tensor | None,
+    key_bias: Tensor | None,
     statistics: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _empty_outputs(q, v, statistics)
@@ -150,13 +174,16 @@ def _backward(
     causal: bool,
     window: int | None,
     query_offset: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    d_q, d_k, d_v = _empty_gradients(q, k, v)
+    softcap: float | None,
+    slopes: Tensor | None,
+    key_bias: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    d_q, d_k, d_v, d_key_bias = _empty_gradients(q, k, v, key_bias)
     batch, heads, queries, _ = q.shape
     key_heads, keys = k.shape[1:3]
     if 0 in (batch, heads, queries, keys):
-        return d_q.zero_(), d_k.zero_(), d_v.zero_()
-    q, k, v, d_output = (_rows_contiguous(x) for x in (q, k, v, d_output))
+        return d_q.zero_(), d_k.zero_(), d_v.zero_(), d_key_bias.zero_()
+    q, k, v, d_output = (rows_contiguous(x) for x in (q, k, v, d_output))
     delta = (d_output.float() * output.float()).sum(-1)
     if d_lse is not None:
         delta = delta - d_lse
@@ -165,31 +192,44 @@ def _backward(
         d_entropy = d_entropy.contiguous()
     delta = delta.contiguous()
     rows = (peak, log_sum, delta, delta if d_entropy is None else d_entropy)
-    inputs = (q, k, v, _as_bytes(key_keep, q), d_output, *rows)
-    sizes = _sizes(q, k, query_offset, window)
-    constants = {"ENTROPY": d_entropy is not None, **_shape_constants(q, v, key_keep, causal, window)}
+    inputs = (q, k, v, as_bytes(key_keep, q), d_output, *rows)
+    lengths = sizes(q, k, query_offset, window)
+    modifications = (scale, softcap, *_contiguous(slopes, key_bias))
+    constants = {
+        "ENTROPY": d_entropy is not None,
+        **_constants(q, v, key_keep, causal, window, softcap, slopes, key_bias),
+    }
     how = tiling("backward_queries", q, v)
     attention_backward_queries[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
-        *inputs, d_q, *_strides(q, k, v, d_output, d_q), *sizes, scale, **constants, **how, **launch_options()
+        *inputs, d_q, *strides(q, k, v, d_output, d_q), *lengths, *modifications, **constants, **how, **launch_options()
     )
     how = tiling("backward_keys", q, v)
     attention_backward_keys[(triton.cdiv(keys, how["TILE_K"]) * key_heads * batch,)](
-        *inputs, d_k, d_v, *_strides(q, k, v, d_output, d_k, d_v), *sizes, scale, **constants, **how, **launch_options()
+        *inputs,
+        d_k,
+        d_v,
+        *strides(q, k, v, d_output, d_k, d_v),
+        *lengths,
+        *modifications,
+        None if key_bias is None else d_key_bias,
+        **constants,
+        **how,
+        **launch_options(),
     )
-    return d_q, d_k, d_v
+    return d_q, d_k, d_v, d_key_bias
 
 
 @_backward.register_fake
 def _(
-    d_output: Tensor, d_lse: Tensor | None, d_entropy: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *_: Any
+    d_output: Tensor, d_lse: Tensor | None, d_entropy: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *rest: Any
 ) -> Any:
-    return _empty_gradients(q, k, v)
+    return _empty_gradients(q, k, v, rest[-1])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, key_keep, *structure, statistics = inputs
+    q, k, v, key_keep, *structure, slopes, key_bias, statistics = inputs
     result, _, peak, log_sum, entropy = output
-    ctx.save_for_backward(q, k, v, key_keep, result, peak, log_sum, entropy)
+    ctx.save_for_backward(q, k, v, key_keep, result, peak, log_sum, entropy, slopes, key_bias)
     ctx.structure, ctx.statistics = structure, statistics
     ctx.set_materialize_grads(False)
 
@@ -197,10 +237,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _gradients(
     ctx: Any, d_output: Tensor | None, d_lse: Tensor | None, _peak: None, _log_sum: None, d_entropy: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    q, k, v, key_keep, output, peak, log_sum, entropy = ctx.saved_tensors
+    q, k, v, key_keep, output, peak, log_sum, entropy, slopes, key_bias = ctx.saved_tensors
     if d_output is None:
         d_output = torch.zeros_like(output)
-    gradients = torch.ops.attnframe.triton_attention_backward(
+    *gradients, d_key_bias = torch.ops.attnframe.triton_attention_backward(
         d_output,
         d_lse,
         d_entropy if ctx.statistics else None,
@@ -213,8 +253,10 @@ def _gradients(
         log_sum,
         entropy,
         *ctx.structure,
+        slopes,
+        key_bias,
     )
-    return (*gradients, *[None] * 6)
+    return (*gradients, *[None] * 7, None if key_bias is None else d_key_bias.sum(1), None)
 
 
 _forward.register_autograd(_gradients, setup_context=_setup_context)
@@ -228,39 +270,19 @@ def _empty_outputs(q: Tensor, v: Tensor, statistics: bool) -> tuple[Tensor, Tens
     return output, lse, peak, log_sum, torch.empty_like(lse) if statistics else lse.new_empty(0)
 
 
-def _empty_gradients(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_gradients(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The last is that of the biases for each key head."""
     gradients = [x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (q, k, v)]
-    return gradients[0], gradients[1], gradients[2]
+    bias_shape = (0,) if key_bias is None else k.shape[:3]
+    return gradients[0], gradients[1], gradients[2], k.new_empty(bias_shape, dtype=torch.float32)
 
 
-def _rows_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if x is None else x.contiguous() for x in tensors]
 
 
-def _as_bytes(key_keep: Tensor | None, stand_in: Tensor) -> Tensor:
-    # A kernel without key_keep is still given a pointer, and does not follow it.
-    return stand_in if key_keep is None else key_keep.contiguous().view(torch.uint8)
-
-
-def _strides(*tensors: Tensor) -> list[int]:
-    return [x.stride(axis) for x in tensors for axis in range(3)]
-
-
-def _sizes(q: Tensor, k: Tensor, query_offset: int, window: int | None) -> list[int]:
-    # Wider than the sequence is as wide as it, and the sum with a position fits 32 bits.
-    furthest = q.shape[2] + k.shape[2] + abs(query_offset)
-    return [
-        q.shape[1],
-        k.shape[1],
-        q.shape[2],
-        k.shape[2],
-        query_offset,
-        min(furthest if window is None else window, furthest),
-    ]
-
-
-def _shape_constants(
-    q: Tensor, v: Tensor, key_keep: Tensor | None, causal: bool, window: int | None
+def _constants(
+    q: Tensor, v: Tensor, key_keep: Tensor | None, causal: bool, window: int | None, *modifications: Any
 ) -> dict[str, int | bool]:
     return {
         "HEAD_DIM": q.shape[-1],
@@ -270,16 +292,7 @@ def _shape_constants(
         "CAUSAL": causal,
         "WINDOW": window is not None,
         "KEY_KEEP": key_keep is not None,
+        "MODIFIED": any(modification is not None for modification in modifications),
+        "EXACT": q.dtype == torch.float32,
         "WIDEN": INTERPRETED and q.dtype == torch.bfloat16,
     }
-
-
-def launch_options() -> dict[str, bool]:
-    """What a launch says to the compiler beside the tiling."""
-    # Said, for the default is about to change: x·y + z is one instruction, with one rounding.
-    return {} if INTERPRETED else {"enable_fp_fusion": True}
-
-
-def padded(width: int) -> int:
-    """The width of the tile that holds `width`: a power of two, of which the tensor cores want 16 at least."""
-    return max(16, triton.next_power_of_2(width))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod
+from attnframe.backends.score_mods import DistanceBias, KeyBias, Softcap, links
 
 if TYPE_CHECKING:
     from attnframe.attention.mask import Mask
 
 _WIDEST = 128
+
+# What the kernels do to scores, in their order.
+_STEPS = ("softcap", "distance_bias", "key_bias")
+_SCORE_MODS = {chosen for count in range(4) for chosen in itertools.combinations(_STEPS, count)}
 
 
 class Triton(Backend):
@@ -36,8 +42,8 @@ class Triton(Backend):
             reasons.append(f"triton takes heads up to {_WIDEST} wide, and these are {widest}")
         if request.dropout:
             reasons.append("triton has no dropout of weights")
-        if request.score_mod:
-            reasons.append("triton has no score_mod")
+        if request.score_mod and request.score_mod not in _SCORE_MODS:
+            reasons.append("triton has no score_mod but a soft cap, then a bias by distance, then one by key")
         if request.mask_mod:
             reasons.append("triton has no mask_mod")
         if request.normaliser:
@@ -60,6 +66,15 @@ class Triton(Backend):
         # Not before it runs: triton takes its time to import, and need not be installed.
         from attnframe.backends.triton.attention import attention
 
+        modifications: dict[str, Any] = {}
+        for link in links(score_mod):
+            match link:
+                case Softcap():
+                    modifications["softcap"] = link.cap
+                case DistanceBias():
+                    modifications["slopes"] = link.slopes
+                case KeyBias():
+                    modifications["key_bias"] = link.bias
         return attention(
             q,
             k,
@@ -69,4 +84,5 @@ class Triton(Backend):
             window=mask.window,
             query_offset=mask.query_offset,
             key_keep=mask.key_keep,
+            **modifications,
         ).output

@@ -5,8 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
-from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_queries
+from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_queries
 
 
 @triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
@@ -47,6 +48,10 @@ def attention_backward_keys(
     query_offset,
     window,
     scale,
+    softcap,
+    slopes,
+    key_bias,
+    d_key_bias,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     PADDED_HEAD_DIM: tl.constexpr,
@@ -54,12 +59,17 @@ def attention_backward_keys(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
     KEY_KEEP: tl.constexpr,
+    MODIFIED: tl.constexpr,
     ENTROPY: tl.constexpr,
+    EXACT: tl.constexpr,
     WIDEN: tl.constexpr,
     TILE_Q: tl.constexpr,
     TILE_K: tl.constexpr,
 ):
-    """dK = scale·dSᵀ·Q and dV = Pᵀ·dO of one key tile, summed over the query heads that share the key head."""
+    """dK = scale·dSᵀ·Q and dV = Pᵀ·dO of one key tile, summed over the query heads that share the key head.
+
+    Parameters as in the other kernels; `d_key_bias` is contiguous [batch, key_heads, keys] in float32, or None.
+    """
     tiles = tl.cdiv(keys, TILE_K)
     tile = tl.program_id(0) % tiles
     batch = (tl.program_id(0) // tiles // key_heads).to(tl.int64)
@@ -84,6 +94,13 @@ def attention_backward_keys(
     key_idx = first_key + tl.arange(0, TILE_K)
     key_sums = tl.zeros([TILE_K, PADDED_HEAD_DIM], tl.float32)
     value_sums = tl.zeros([TILE_K, PADDED_VALUE_DIM], tl.float32)
+    bias_sums = tl.zeros([TILE_K], tl.float32)
+    bias = key_bias
+    if key_bias is not None:
+        # Finite, for the product of a weight 0 and a score -inf would be NaN.
+        bias = tl.maximum(tl.load(key_bias + batch * keys + key_idx, mask=key_idx < keys, other=0.0), -1e30)
+    if slopes is not None:
+        slopes += key_head * group
     first, before, inside, after = tiles_of_queries(
         first_key, queries, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
     )
@@ -95,17 +112,17 @@ def attention_backward_keys(
     log_sum += rows
     delta += rows
     d_entropy += rows
-    key_sums, value_sums = _d_k_d_v_over_queries(
-        key_sums, value_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
+    key_sums, value_sums, bias_sums = _d_k_d_v_over_queries(
+        key_sums, value_sums, bias_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
         q_head, q_row, d_output_head, d_output_row, group, first + before * TILE_Q, inside, 0, 0, key_idx,
-        queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, False,
+        queries, keys, query_offset, window, scale, softcap, slopes, bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
+        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_Q, False,
     )  # fmt: skip
-    key_sums, value_sums = _d_k_d_v_over_queries(
-        key_sums, value_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
+    key_sums, value_sums, bias_sums = _d_k_d_v_over_queries(
+        key_sums, value_sums, bias_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
         q_head, q_row, d_output_head, d_output_row, group, first, before + after, before, inside, key_idx,
-        queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_Q, True,
+        queries, keys, query_offset, window, scale, softcap, slopes, bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
+        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_Q, True,
     )  # fmt: skip
     store_tile(
         d_k + batch * d_k_batch + key_head * d_k_head,
@@ -116,6 +133,7 @@ def attention_backward_keys(
         TILE_K,
         HEAD_DIM,
         PADDED_HEAD_DIM,
+        WIDEN,
     )
     store_tile(
         d_v + batch * d_v_batch + key_head * d_v_head,
@@ -126,13 +144,18 @@ def attention_backward_keys(
         TILE_K,
         VALUE_DIM,
         PADDED_VALUE_DIM,
+        WIDEN,
     )
+    if key_bias is not None:
+        at = (batch * key_heads + key_head) * keys + key_idx
+        tl.store(d_key_bias + at, bias_sums, mask=key_idx < keys)
 
 
 @triton.jit
 def _d_k_d_v_over_queries(
     key_sums,
     value_sums,
+    bias_sums,
     key_tile,
     value_tile,
     q,
@@ -157,6 +180,9 @@ def _d_k_d_v_over_queries(
     query_offset,
     window,
     scale,
+    softcap,
+    slopes,
+    bias,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     PADDED_HEAD_DIM: tl.constexpr,
@@ -164,13 +190,15 @@ def _d_k_d_v_over_queries(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
     KEY_KEEP: tl.constexpr,
+    MODIFIED: tl.constexpr,
     ENTROPY: tl.constexpr,
+    EXACT: tl.constexpr,
     WIDEN: tl.constexpr,
     TILE_Q: tl.constexpr,
     EDGE: tl.constexpr,
 ):
-    """Σ dSᵀ·Q and Σ Pᵀ·dO over `count` tiles of each head of the group, from `first_query` on, where `gap` tiles are
-    left out after `gap_at`; scores stand as [key, query]."""
+    """Σ dSᵀ·Q, Σ Pᵀ·dO and, with biases, Σ dS over `count` tiles of each head of the group, from `first_query` on,
+    where `gap` tiles are left out after `gap_at`; scores stand as [key, query]."""
     # One loop, for of two the outer would keep the inner one's pointers in registers.
     for step in range(0, group * count):
         member = step // count
@@ -210,6 +238,19 @@ def _d_k_d_v_over_queries(
             row_d_entropy = tl.load(d_entropy + row, mask=query_idx < queries, other=0.0)
         scores = tl.dot(key_tile, tl.trans(query_tile), input_precision="ieee")
         d_weights = tl.dot(value_tile, tl.trans(d_output_tile), input_precision="ieee")
+        unit = scale
+        passed = 1.0
+        if MODIFIED:
+            unit = 1.0
+            slope = slopes
+            if slopes is not None:
+                slope = tl.load(slopes + member)
+            column = bias
+            if bias is not None:
+                column = bias[:, None]
+            scores, passed = modified_scores(
+                scores, query_idx[None, :], key_idx[:, None], query_offset, scale, softcap, slope, column, EXACT
+            )
         allowed = True
         if EDGE or KEY_KEEP:
             allowed = may_attend(
@@ -233,10 +274,14 @@ def _d_k_d_v_over_queries(
             row_delta[None, :],
             row_d_entropy[None, :],
             allowed,
-            scale,
+            unit,
             ENTROPY,
             EDGE or KEY_KEEP,
         )
-        value_sums = tl.dot(weights.to(d_output_tile.dtype), d_output_tile, value_sums, input_precision="ieee")
-        key_sums = tl.dot(d_scores.to(query_tile.dtype), query_tile, key_sums, input_precision="ieee")
-    return key_sums, value_sums
+        value_sums = tl.dot(factor(weights, d_output_tile, WIDEN), d_output_tile, value_sums, input_precision="ieee")
+        if bias is not None:
+            bias_sums += tl.sum(d_scores, axis=1)
+        if softcap is not None:
+            d_scores *= passed
+        key_sums = tl.dot(factor(d_scores, query_tile, WIDEN), query_tile, key_sums, input_precision="ieee")
+    return key_sums, value_sums, bias_sums

@@ -5,8 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
-from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_keys
+from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_keys
 
 
 @triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
@@ -43,6 +44,9 @@ def attention_backward_queries(
     query_offset,
     window,
     scale,
+    softcap,
+    slopes,
+    key_bias,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     PADDED_HEAD_DIM: tl.constexpr,
@@ -50,7 +54,9 @@ def attention_backward_queries(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
     KEY_KEEP: tl.constexpr,
+    MODIFIED: tl.constexpr,
     ENTROPY: tl.constexpr,
+    EXACT: tl.constexpr,
     WIDEN: tl.constexpr,
     TILE_Q: tl.constexpr,
     TILE_K: tl.constexpr,
@@ -66,6 +72,11 @@ def attention_backward_queries(
     k += batch * k_batch + key_head * k_head
     v += batch * v_batch + key_head * v_head
     key_keep += batch * keys
+    slope = slopes
+    if slopes is not None:
+        slope = tl.load(slopes + head)
+    if key_bias is not None:
+        key_bias += batch * keys
     query_tile = load_tile(
         q + batch * q_batch + head * q_head, first_query, q_row, queries, TILE_Q, HEAD_DIM, PADDED_HEAD_DIM, True, WIDEN
     )
@@ -94,15 +105,15 @@ def attention_backward_queries(
     )
     sums = _d_q_over_keys(
         sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
-        first + before * TILE_K, inside, 0, 0, query_idx, queries, keys, query_offset, window, scale,
-        HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_K, False,
+        first + before * TILE_K, inside, 0, 0, query_idx, queries, keys, query_offset, window, scale, softcap,
+        slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_K, False,
     )  # fmt: skip
     sums = _d_q_over_keys(
         sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
-        first, before + after, before, inside, query_idx, queries, keys, query_offset, window, scale,
-        HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-        CAUSAL, WINDOW, KEY_KEEP, ENTROPY, WIDEN, TILE_K, True,
+        first, before + after, before, inside, query_idx, queries, keys, query_offset, window, scale, softcap,
+        slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_K, True,
     )  # fmt: skip
     store_tile(
         d_q + batch * d_q_batch + head * d_q_head,
@@ -113,6 +124,7 @@ def attention_backward_queries(
         TILE_Q,
         HEAD_DIM,
         PADDED_HEAD_DIM,
+        WIDEN,
     )
 
 
@@ -140,6 +152,9 @@ def _d_q_over_keys(
     query_offset,
     window,
     scale,
+    softcap,
+    slope,
+    key_bias,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     PADDED_HEAD_DIM: tl.constexpr,
@@ -147,7 +162,9 @@ def _d_q_over_keys(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
     KEY_KEEP: tl.constexpr,
+    MODIFIED: tl.constexpr,
     ENTROPY: tl.constexpr,
+    EXACT: tl.constexpr,
     WIDEN: tl.constexpr,
     TILE_K: tl.constexpr,
     EDGE: tl.constexpr,
@@ -161,6 +178,18 @@ def _d_q_over_keys(
         value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
         scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
         d_weights = tl.dot(d_output_tile, tl.trans(value_tile), input_precision="ieee")
+        unit = scale
+        passed = 1.0
+        if MODIFIED:
+            unit = 1.0
+            key_idx = at + tl.arange(0, TILE_K)
+            bias = key_bias
+            if key_bias is not None:
+                # Finite, for the product of a weight 0 and a score -inf would be NaN.
+                bias = tl.maximum(tl.load(key_bias + key_idx, mask=key_idx < keys, other=0.0), -1e30)[None, :]
+            scores, passed = modified_scores(
+                scores, query_idx[:, None], key_idx[None, :], query_offset, scale, softcap, slope, bias, EXACT
+            )
         allowed = True
         if EDGE or KEY_KEEP:
             allowed = may_attend(
@@ -184,9 +213,11 @@ def _d_q_over_keys(
             row_delta[:, None],
             row_d_entropy[:, None],
             allowed,
-            scale,
+            unit,
             ENTROPY,
             EDGE or KEY_KEEP,
         )
-        sums = tl.dot(d_scores.to(key_tile.dtype), key_tile, sums, input_precision="ieee")
+        if softcap is not None:
+            d_scores *= passed
+        sums = tl.dot(factor(d_scores, key_tile, WIDEN), key_tile, sums, input_precision="ieee")
     return sums

@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from attnframe.backends.triton.tiles import load_tile, may_attend, store_tile, tiles_of_keys
+from attnframe.backends.triton.modified_scores import modified_scores
+from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_keys
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
@@ -42,6 +43,9 @@ def attention_forward(
     query_offset,
     window,
     scale,
+    softcap,
+    slopes,
+    key_bias,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     PADDED_HEAD_DIM: tl.constexpr,
@@ -49,6 +53,7 @@ def attention_forward(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
     KEY_KEEP: tl.constexpr,
+    MODIFIED: tl.constexpr,
     STATISTICS: tl.constexpr,
     EXACT: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -61,7 +66,8 @@ def attention_forward(
     `x_batch`, `x_head`, `x_row` are strides; rows are contiguous. `lse`, `peak`, `log_sum` and `entropy` are
     contiguous [batch, heads, queries] in float32: LSE = peak·scale + log_sum, with the greatest score before scaling as
     the peak. `key_keep` is contiguous [batch, keys] in bytes; it and `entropy` are there where KEY_KEEP and STATISTICS
-    say so. EXACT subtracts scores before it scales them.
+    say so. `softcap`, `slopes` [heads] and `key_bias` [batch, keys] in float32 may each be None. MODIFIED says that one
+    is not: then the peak is scaled. EXACT subtracts scores before it scales them.
     """
     tiles = tl.cdiv(queries, TILE_Q)
     # Under a causal mask the last tiles have most to do: they start first.
@@ -73,6 +79,14 @@ def attention_forward(
     k += batch * k_batch + key_head * k_head
     v += batch * v_batch + key_head * v_head
     key_keep += batch * keys
+    unit = scale
+    if MODIFIED:
+        unit = 1.0
+    slope = slopes
+    if slopes is not None:
+        slope = tl.load(slopes + head)
+    if key_bias is not None:
+        key_bias += batch * keys
     query_tile = load_tile(
         q + batch * q_batch + head * q_head,
         first_query,
@@ -94,13 +108,13 @@ def attention_forward(
     )
     m, l, t, sums = _over_keys(
         m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, first + before * TILE_K, inside, 0, 0, first_query,
-        queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-        CAUSAL, WINDOW, KEY_KEEP, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, False,
+        queries, keys, query_offset, window, scale, softcap, slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
+        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, False,
     )  # fmt: skip
     m, l, t, sums = _over_keys(
         m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, first, before + after, before, inside, first_query,
-        queries, keys, query_offset, window, scale, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-        CAUSAL, WINDOW, KEY_KEEP, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, True,
+        queries, keys, query_offset, window, scale, softcap, slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
+        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, True,
     )  # fmt: skip
 
     blind = l == 0.0
@@ -114,11 +128,12 @@ def attention_forward(
         TILE_Q,
         VALUE_DIM,
         PADDED_VALUE_DIM,
+        WIDEN,
     )
     query_idx = first_query + tl.arange(0, TILE_Q)
     at = (batch * heads + head) * queries + query_idx
     log_l = tl.log2(l) * LN_2
-    tl.store(lse + at, tl.where(blind, float("-inf"), m * scale + log_l), mask=query_idx < queries)
+    tl.store(lse + at, tl.where(blind, float("-inf"), m * unit + log_l), mask=query_idx < queries)
     tl.store(peak + at, tl.where(blind, 0.0, m), mask=query_idx < queries)
     tl.store(log_sum + at, log_l, mask=query_idx < queries)
     if STATISTICS:
@@ -148,6 +163,9 @@ def _over_keys(
     query_offset,
     window,
     scale,
+    softcap,
+    slope,
+    key_bias,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     PADDED_HEAD_DIM: tl.constexpr,
@@ -155,6 +173,7 @@ def _over_keys(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
     KEY_KEEP: tl.constexpr,
+    MODIFIED: tl.constexpr,
     STATISTICS: tl.constexpr,
     EXACT: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -163,14 +182,25 @@ def _over_keys(
     EDGE: tl.constexpr,
 ):
     """(m, l, t, sums) after `count` tiles from `first_key` on, where `gap` tiles are left out after `gap_at`: the
-    greatest unscaled score s, Σp, Σp·x and Σp·v, where p = 2^x and x = (s - m)·scale·log₂e."""
+    greatest score s, unscaled unless MODIFIED, Σp, Σp·x and Σp·v, where p = 2^x and x = (s - m)·log₂e, scaled."""
     bits = scale * LOG2_E
+    if MODIFIED:
+        bits = LOG2_E
     for number in range(0, count):
         at = first_key + number * TILE_K
         if EDGE:
             at = tl.where(number < gap_at, at, at + gap * TILE_K)
         key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
         scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
+        if MODIFIED:
+            query_idx = first_query + tl.arange(0, TILE_Q)
+            key_idx = at + tl.arange(0, TILE_K)
+            bias = key_bias
+            if key_bias is not None:
+                bias = tl.load(key_bias + key_idx, mask=key_idx < keys, other=0.0)[None, :]
+            scores, _ = modified_scores(
+                scores, query_idx[:, None], key_idx[None, :], query_offset, scale, softcap, slope, bias, EXACT
+            )
         if EDGE or KEY_KEEP:
             allowed = may_attend(
                 first_query + tl.arange(0, TILE_Q)[:, None],
@@ -200,6 +230,6 @@ def _over_keys(
             t = shrink * (t + l * step) + tl.sum(p * tl.where(p > 0.0, x, 0.0), axis=1)
         l = shrink * l + tl.sum(p, axis=1)
         value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
-        sums = tl.dot(p.to(value_tile.dtype), value_tile, sums * shrink[:, None], input_precision="ieee")
+        sums = tl.dot(factor(p, value_tile, WIDEN), value_tile, sums * shrink[:, None], input_precision="ieee")
         m = new_m
     return m, l, t, sums

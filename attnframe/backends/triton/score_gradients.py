@@ -11,11 +11,11 @@ LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 
 @triton.jit
 def score_gradients(
-    scores, d_weights, peak, log_sum, delta, d_entropy, allowed, scale, ENTROPY: tl.constexpr, MASKED: tl.constexpr
+    scores, d_weights, peak, log_sum, delta, d_entropy, allowed, unit, ENTROPY: tl.constexpr, MASKED: tl.constexpr
 ):
-    """(P, dS) = (e^{s - LSE}, P∘(dP - δ - dH·(s - LSE))) with δ = rowsum(dO∘O) - dLSE + dH·H."""
+    """(P, dS) = (e^{s - LSE}, P∘(dP - δ - dH·(s - LSE))) with δ = rowsum(dO∘O) - dLSE + dH·H; s = scores·unit."""
     # Not s - LSE: of scores in the thousands the LSE has no decimals that count.
-    bits = (scores - peak) * (scale * LOG2_E) - log_sum * LOG2_E
+    bits = (scores - peak) * (unit * LOG2_E) - log_sum * LOG2_E
     if MASKED:
         # 2^-9999 is 0; with -inf the product with d_entropy would be NaN.
         bits = tl.where(allowed, bits, -9999.0)

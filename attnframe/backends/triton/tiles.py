@@ -38,13 +38,39 @@ def load_tile(
 
 
 @triton.jit
-def store_tile(base, tile, first, stride, limit, ROWS: tl.constexpr, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr):
+def store_tile(
+    base,
+    tile,
+    first,
+    stride,
+    limit,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
+    WIDEN: tl.constexpr = False,
+):
     """Writes rows `first` to `first + ROWS` below row `limit`, in the type that `base` points to."""
+    if WIDEN:
+        tile = _rounded(tile)
     rows = tl.arange(0, ROWS)
     columns = tl.arange(0, PADDED_WIDTH)
     pointers = base + tl.cast(first, tl.int64) * stride + (rows[:, None] * stride + columns[None, :])
     inside = (first + rows[:, None] < limit) & (columns[None, :] < WIDTH)
     tl.store(pointers, tile.to(base.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def factor(tile, other, WIDEN: tl.constexpr):
+    """A float32 tile as the factor of `other`, in its type; with WIDEN in float32, of which it is the same number."""
+    return _rounded(tile) if WIDEN else tile.to(other.dtype)
+
+
+@triton.jit
+def _rounded(tile):
+    """Float32 to the nearest bfloat16, in float32: what hardware does, where the interpreter cuts digits off."""
+    bits = tile.to(tl.int32, bitcast=True)
+    nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
+    return tl.where(tile == tile, nearest.to(tl.float32, bitcast=True), tile)
 
 
 @triton.jit

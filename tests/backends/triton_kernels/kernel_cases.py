@@ -14,7 +14,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One call, as plain data. `key_keep` is "lengths" (a prefix of the keys), "holes" (any of them) or None;
-    `score` is about the greatest score; of two sequences under a key_keep the second keeps nothing."""
+    `score` is about the greatest score; of two sequences under a key_keep the second keeps nothing. `slopes` is whether
+    scores fall with the distance; `key_bias` is "finite", or "holes" where some of it is -inf, that of key 0 too."""
 
     queries: int = 37
     keys: int = 53
@@ -31,6 +32,9 @@ class Case:
     layout: str = "heads first"
     statistics: bool = True
     scale: float | None = None
+    softcap: float | None = None
+    slopes: bool = False
+    key_bias: str | None = None
     fast: bool = False
 
 
@@ -76,6 +80,31 @@ CASES: dict[str, Case] = {
     "scores of 1e4, causal": Case(score=1e4, causal=True, queries=67, keys=67),
     "all scores alike": Case(scale=0.0),
     "negative scale": Case(scale=-0.5),
+    "softcap": Case(softcap=1.3, fast=True),
+    "softcap that is out of reach": Case(softcap=50.0),
+    "softcap, scores of 60": Case(score=60.0, softcap=20.0),
+    "softcap, scores of 1e4": Case(score=1e4, softcap=30.0),
+    "softcap, negative scale": Case(scale=-0.5, softcap=2.0, causal=True),
+    "softcap, grouped, causal": Case(queries=61, keys=61, heads=4, key_heads=2, softcap=2.0, causal=True),
+    "softcap, lengths, window": Case(batch=2, key_keep="lengths", window=9, softcap=2.0),
+    "softcap, wide heads": Case(head_dim=80, value_dim=40, softcap=5.0, causal=True),
+    "slopes": Case(heads=3, key_heads=3, slopes=True),
+    "slopes, grouped, causal at the end": Case(
+        queries=23, keys=67, heads=4, key_heads=2, causal=True, query_offset=44, slopes=True, fast=True
+    ),
+    "slopes, window": Case(queries=83, keys=89, heads=2, key_heads=1, window=7, query_offset=3, slopes=True),
+    "slopes, holes": Case(batch=2, heads=2, key_heads=2, key_keep="holes", causal=True, query_offset=-5, slopes=True),
+    "slopes, decoding": Case(queries=1, keys=71, heads=3, key_heads=1, causal=True, query_offset=70, slopes=True),
+    "slopes, no keys": Case(keys=0, heads=2, key_heads=2, slopes=True, softcap=2.0),
+    "softcap and slopes": Case(batch=2, heads=4, key_heads=2, key_keep="lengths", softcap=1.5, slopes=True, fast=True),
+    "softcap and slopes, tails": Case(queries=65, keys=33, heads=2, key_heads=2, softcap=3.0, slopes=True, causal=True),
+    "softcap and slopes, without statistics": Case(statistics=False, softcap=3.0, slopes=True),
+    "key bias": Case(batch=2, heads=4, key_heads=2, key_bias="finite"),
+    "key bias with holes, causal": Case(batch=3, heads=2, key_heads=1, key_bias="holes", causal=True, fast=True),
+    "key bias, lengths": Case(batch=2, key_keep="lengths", key_bias="finite", statistics=False),
+    "softcap, slopes and key bias": Case(
+        61, 47, batch=2, heads=4, key_heads=2, softcap=2.0, slopes=True, key_bias="holes", causal=True, query_offset=-7
+    ),
     **{
         f"{queries} queries, {keys} keys, causal": Case(queries, keys, head_dim=64, value_dim=64, causal=True)
         for queries, keys in FLASH_ATTENTION_LENGTHS
@@ -122,3 +151,18 @@ def key_keep_of(case: Case, device: torch.device) -> Tensor | None:
     at = torch.arange(case.keys, device=device)
     first = at < case.keys * 2 // 3 if case.key_keep == "lengths" else (at * 7 + 3) % 5 < 3
     return torch.stack([first, *[torch.zeros_like(first)] * (case.batch - 1)])
+
+
+def slopes_of(case: Case, device: torch.device) -> Tensor | None:
+    """What each head takes off for a token between query and key."""
+    return 2.0 ** -torch.arange(1.0, case.heads + 1, device=device) if case.slopes else None
+
+
+def key_bias_of(case: Case, device: torch.device) -> Tensor | None:
+    """[batch, key] in float32, a leaf that needs a gradient."""
+    if case.key_bias is None:
+        return None
+    bias = torch.randn(case.batch, case.keys, generator=torch.Generator().manual_seed(37)).to(device)
+    if case.key_bias == "holes":
+        bias[torch.arange(case.keys, device=device).expand_as(bias) % 5 == 0] = -torch.inf
+    return bias.requires_grad_()

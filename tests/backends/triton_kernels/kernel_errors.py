@@ -7,21 +7,24 @@ import math
 from typing import Any
 
 import torch
-from kernel_cases import Case, inputs, key_keep_of, scale_of
+from kernel_cases import Case, inputs, key_bias_of, key_keep_of, scale_of, slopes_of
 from torch import Tensor
 
 from attnframe import Mask
+from attnframe.backends import DistanceBias, KeyBias, ScoreMod, Softcap, chained
+from attnframe.backends.base import index_grid
 from attnframe.backends.eager import attention_weights, repeat_heads
 
 ROWS = ("lse", "max_score", "entropy")
-GRADIENTS = ("d_q", "d_k", "d_v")
+GRADIENTS = ("d_q", "d_k", "d_v", "d_key_bias")
 
 # Relative Frobenius error, of the statistics the greatest absolute one; and beside eager: times its error, plus ulps.
 OUTPUT = {"float32": 2e-6, "float16": 1.5e-3, "bfloat16": 8e-3}
 GRADIENT = {"float32": 1e-5, "float16": 3e-3, "bfloat16": 1.5e-2}
 STATISTIC = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
 BESIDE_EAGER = {"float32": (3, 0), "float16": (2, 2), "bfloat16": (2, 2)}
-# With scores above this the LSE is right to 4 units in its last place, and the rest may be 3 times as far off as eager.
+# With scores above this the LSE is right to 4 units in its last place; with scores above it before the softcap the rest
+# may be 3 times as far off as eager.
 GREAT_SCORE = 100.0
 
 
@@ -39,14 +42,30 @@ def allowed(case: Case) -> Tensor:
         ]
     ]
     pairs = torch.tensor(rows, dtype=torch.bool).reshape(1, 1, case.queries, case.keys)
-    return pairs.expand(case.batch, -1, -1, -1) & (True if keep is None else keep[:, None, None, :])
+    bias = key_bias_of(case, torch.device("cpu"))
+    for of_keys in (keep, None if bias is None else bias != -torch.inf):
+        if of_keys is not None:
+            pairs = pairs & of_keys[:, None, None, :]
+    return pairs.expand(case.batch, -1, -1, -1)
 
 
-def formula(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
+def modified(case: Case, scores: Tensor, key_bias: Tensor | None) -> Tensor:
+    """The scores after softcap, slopes and biases, in their type, on the CPU."""
+    if case.softcap is not None:
+        scores = case.softcap * (scores / case.softcap).tanh()
+    slopes = slopes_of(case, scores.device)
+    if slopes is not None:
+        places = torch.tensor([[abs(i + case.query_offset - j) for j in range(case.keys)] for i in range(case.queries)])
+        scores = scores - slopes.to(scores.dtype)[:, None, None] * places.reshape(scores.shape[2:])
+    return scores if key_bias is None else scores + key_bias.to(scores.dtype)[:, None, None, :]
+
+
+def formula(case: Case, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> dict[str, Tensor]:
     """Output and statistics in float64 on the CPU, with gradients; without a softmax of torch."""
     q, k, v = (x.to("cpu", torch.float64) for x in (q, k, v))
     share = case.heads // case.key_heads
-    scores = torch.einsum("bhid,bhjd->bhij", q, k.repeat_interleave(share, 1)) * scale_of(case)
+    products = torch.einsum("bhid,bhjd->bhij", q, k.repeat_interleave(share, 1)) * scale_of(case)
+    scores = modified(case, products, None if key_bias is None else key_bias.cpu())
     keep = allowed(case).expand_as(scores)
     blind = ~keep.any(-1)
     # Shifted by a constant, which has no gradient.
@@ -62,31 +81,46 @@ def formula(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
         "max_score": shift.masked_fill(blind, -torch.inf),
         "entropy": -(weights * log_weights).sum(-1),
         "weights": weights,
+        "products": products.masked_fill(~keep, 0.0),
     }
 
 
-def eager(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
+def eager(case: Case, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> dict[str, Tensor]:
     """The same as the backend `eager` has it, in the type of the inputs."""
     mask = Mask(key_keep_of(case, q.device), case.causal, case.window, case.query_offset)
     mask = mask.bind(case.batch, case.queries, case.keys, q.device)
-    weights = attention_weights(q, k, mask, scale=scale_of(case))
+    score_mod = _score_mod(case, key_bias, q.device)
+    weights = attention_weights(q, k, mask, scale=scale_of(case), score_mod=score_mod)
     scores = (q * scale_of(case)) @ repeat_heads(k, case.heads).transpose(-2, -1)
-    scores = scores.masked_fill(~mask.dense(), torch.finfo(scores.dtype).min)
-    blind = ~mask.dense().expand_as(scores).any(-1)
+    if score_mod is not None:
+        scores = score_mod(scores, *index_grid(scores.shape, case.query_offset, q.device))
+    keep = allowed(case).to(q.device)
+    scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
+    blind = ~keep.expand_as(scores).any(-1)
     lse = torch.logsumexp(scores, -1)
     log_weights = (scores - lse[..., None]).masked_fill(weights == 0, 0.0)
     return {
-        "output": weights @ repeat_heads(v, case.heads),
+        "output": weights.to(v.dtype) @ repeat_heads(v, case.heads),
         "lse": lse.masked_fill(blind, -torch.inf),
         "entropy": -(weights * log_weights).sum(-1),
     }
+
+
+def _score_mod(case: Case, key_bias: Tensor | None, device: torch.device) -> ScoreMod | None:
+    slopes = slopes_of(case, device)
+    return chained(
+        None if case.softcap is None else Softcap(case.softcap),
+        None if slopes is None else DistanceBias(slopes),
+        None if key_bias is None else KeyBias(key_bias),
+    )
 
 
 def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]:
     """Runs the case on the kernels. Errors as {quantity: [the kernels', eager's]}, and what must hold exactly."""
     from attnframe.backends.triton.attention import attention
 
-    tensors = inputs(case, getattr(torch, dtype_name), device)
+    tensors: tuple[Tensor, ...] = inputs(case, getattr(torch, dtype_name), device)
+    key_bias = key_bias_of(case, device)
     result = attention(
         *tensors,
         scale=scale_of(case),
@@ -95,12 +129,19 @@ def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]
         query_offset=case.query_offset,
         key_keep=key_keep_of(case, device),
         statistics=case.statistics,
+        softcap=case.softcap,
+        slopes=slopes_of(case, device),
+        key_bias=key_bias,
     )
+    if key_bias is not None:
+        tensors = (*tensors, key_bias)
     found = {name: x for name, x in result._asdict().items() if x is not None}
-    expected, own = formula(case, *tensors), eager(case, *tensors)
+    # Leaves of their own, for the gradient of a narrow one would be rounded.
+    exact = tuple(x.detach().to("cpu", torch.float64).requires_grad_() for x in tensors)
+    expected, own = formula(case, *exact), eager(case, *tensors)
     cotangents = _cotangents(case, expected, tensors[0].dtype)
     blind = ~allowed(case).any(-1).expand(-1, case.heads, -1)
-    d_expected = _gradients(expected, cotangents, tensors, blind)
+    d_expected = _gradients(expected, cotangents, exact, blind)
     d_found = _gradients(found, cotangents, tensors, blind)
     d_own = _gradients(own, cotangents, tensors, blind)
     errors = {"output": [_relative(x["output"], expected["output"]) for x in (found, own)]}
@@ -109,11 +150,12 @@ def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]
             errors[name] = [_greatest(x.get(name, found[name]), expected[name]) for x in (found, own)]
     errors |= {
         name: [_relative(one, right), _relative(other, right)]
-        for name, one, other, right in zip(GRADIENTS, d_found, d_own, d_expected, strict=True)
+        for name, one, other, right in zip(GRADIENTS[: len(tensors)], d_found, d_own, d_expected, strict=True)
     }
     return {
         "errors": errors,
         "greatest_score": max(expected["max_score"][~blind].abs().tolist(), default=0.0),
+        "greatest_product": max(expected["products"].amax(-1).flatten().tolist(), default=0.0) if case.keys else 0.0,
         "finite": all(bool(x.isfinite().all()) for x in (found["output"], *d_found)),
         "blind_rows_are_zero": bool(
             (found["output"][blind.to(device)] == 0).all()
@@ -129,14 +171,16 @@ def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]
 def complaints(case: Case, dtype_name: str, measured: dict[str, Any]) -> list[str]:
     """What is wrong with the result of `measure`, a line each."""
     wrong = [what for what in ("finite", "blind_rows_are_zero") if not measured[what]]
-    greatest = measured["greatest_score"]
+    greatest, uncapped = measured["greatest_score"], measured["greatest_product"]
     times, ulps = BESIDE_EAGER[dtype_name]
     for name, (error, own) in measured["errors"].items():
         limit = {"output": OUTPUT, **dict.fromkeys(ROWS, STATISTIC)}.get(name, GRADIENT)[dtype_name]
         beside = max(times * own + ulps * torch.finfo(getattr(torch, dtype_name)).eps, torch.finfo(torch.float32).eps)
-        if greatest > GREAT_SCORE:
+        if name in ("lse", "max_score"):
             last_place = 2.0 ** (math.frexp(greatest)[1] - 24)
-            limit = 4 * last_place if name in ("lse", "max_score") else max(limit, 3 * own)
+            limit = 4 * last_place if greatest > GREAT_SCORE else limit
+        elif max(greatest, uncapped) > GREAT_SCORE:
+            limit = max(limit, 3 * own)
         elif name == "output":
             limit = min(limit, beside)
         if not error <= limit:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from attnframe import Mask, merge_heads
-from attnframe.backends import Triton, backends
+from attnframe.backends import DistanceBias, KeyBias, Softcap, Triton, backends, chained
 from attnframe.backends.triton.attention import AttentionOutput, attention
 
 CPU = torch.device("cpu")
@@ -29,14 +29,27 @@ def objective(result: AttentionOutput) -> Tensor:
     return result.output.square().sum() + result.lse.square().sum() + result.entropy.square().sum()
 
 
+SLOPES = torch.tensor([0.5, 0.25, 0.125])
+
+
+def key_bias() -> Tensor:
+    return torch.randn(CASE.batch, CASE.keys, generator=torch.Generator().manual_seed(41)).requires_grad_()
+
+
 @pytest.mark.parametrize("statistics", [True, False])
-def test_opcheck(qkv: tuple[Tensor, ...], statistics: bool) -> None:
-    torch.library.opcheck(torch.ops.attnframe.triton_attention, (*qkv, None, 0.3, True, 5, 2, statistics))
+@pytest.mark.parametrize("modified", [True, False])
+def test_opcheck(qkv: tuple[Tensor, ...], statistics: bool, modified: bool) -> None:
+    how = (1.5, SLOPES, key_bias()) if modified else (None, None, None)
+    torch.library.opcheck(torch.ops.attnframe.triton_attention, (*qkv, None, 0.3, True, 5, 2, *how, statistics))
 
 
 def test_compiled_it_is_one_graph_with_the_same_results(qkv: tuple[Tensor, ...]) -> None:
+    qkv = (*qkv, key_bias())
+
     def run(*tensors: Tensor) -> Tensor:
-        return objective(attention(*tensors, scale=0.3, causal=True, statistics=True))
+        *of_heads, bias = tensors
+        how = {"softcap": 1.5, "slopes": SLOPES, "key_bias": bias}
+        return objective(attention(*of_heads, scale=0.3, causal=True, statistics=True, **how))
 
     plain = torch.autograd.grad(run(*qkv), qkv)
     compiled = torch.autograd.grad(torch.compile(run, backend="aot_eager", fullgraph=True)(*qkv), qkv)
@@ -99,15 +112,27 @@ def test_merging_the_heads_copies_nothing(qkv: tuple[Tensor, ...]) -> None:
 def test_what_does_not_fit_together_is_refused(qkv: tuple[Tensor, ...], change: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         attention(*change(*qkv), scale=0.3)
-    with pytest.raises(ValueError, match="key_keep"):
-        attention(*qkv, scale=0.3, key_keep=torch.ones(CASE.batch, CASE.keys + 1, dtype=torch.bool))
+    for name, wrong in (
+        ("key_keep", torch.ones(CASE.batch, CASE.keys + 1, dtype=torch.bool)),
+        ("slopes", torch.ones(CASE.heads + 1)),
+        ("key_bias", torch.ones(CASE.batch, 1)),
+    ):
+        with pytest.raises(ValueError, match=name):
+            attention(*qkv, scale=0.3, **{name: wrong})
 
 
 @pytest.mark.parametrize("mask", [Mask(), Mask(causal=True), Mask(causal=True, query_offset=3, window=4)])
 @pytest.mark.parametrize("padded", [True, False])
-def test_the_backend_reads_the_mask_as_eager_does(qkv: tuple[Tensor, ...], mask: Mask, padded: bool) -> None:
+def test_the_backend_reads_mask_and_score_mod_as_eager_does(qkv: tuple[Tensor, ...], mask: Mask, padded: bool) -> None:
     keep = torch.arange(CASE.keys).expand(CASE.batch, -1) % 4 < 3 if padded else None
     bound = Mask(keep, mask.causal, mask.window, mask.query_offset).bind(CASE.batch, CASE.queries, CASE.keys)
-    rest = {"scale": 0.3, "dropout": 0.0, "score_mod": None, "mask_mod": None, "normaliser": None}
-    expected = backends()["eager"].attend(*qkv, bound, **rest)
-    assert_close(Triton().attend(*qkv, bound, **rest), expected, rtol=1e-5, atol=1e-5)
+    rest = {"scale": 0.3, "dropout": 0.0, "mask_mod": None, "normaliser": None}
+    for steps in (
+        (),
+        (Softcap(0.7),),
+        (DistanceBias(SLOPES),),
+        (Softcap(0.7), DistanceBias(SLOPES), KeyBias(key_bias())),
+    ):
+        given = {"score_mod": chained(*steps), **rest}
+        expected = backends()["eager"].attend(*qkv, bound, **given)
+        assert_close(Triton().attend(*qkv, bound, **given), expected, rtol=1e-5, atol=1e-5)

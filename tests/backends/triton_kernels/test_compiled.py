@@ -19,10 +19,12 @@ from attnframe.backends.triton import tilings
 SHARED_MEMORY = {90: 227 * 1024, 80: 99 * 1024}
 TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 STRIDES = ("_batch", "_head", "_row")
-ROWS = ("lse", "peak", "log_sum", "entropy", "delta", "d_entropy")
+ROWS = ("lse", "peak", "log_sum", "entropy", "delta", "d_entropy", "slopes", "key_bias", "d_key_bias")
+OPTIONAL = ("softcap", "slopes", "key_bias", "d_key_bias")
 
-EVERYTHING = {"CAUSAL": True, "WINDOW": True, "KEY_KEEP": True, "STATISTICS": True, "ENTROPY": True}
+EVERYTHING = {"CAUSAL": True, "WINDOW": True, "KEY_KEEP": True, "STATISTICS": True, "ENTROPY": True, "MODIFIED": False}
 NOTHING = dict.fromkeys(EVERYTHING, False)
+MODIFIED = EVERYTHING | {"MODIFIED": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,8 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from attnframe.backends.triton.attention import KERNELS, launch_options
+    from attnframe.backends.triton.attention import KERNELS
+    from attnframe.backends.triton.launching import launch_options
 
     function = KERNELS[kernel]
     how = tilings.entry(kernel, architecture, getattr(torch, dtype), width)
@@ -65,13 +68,15 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
         **how,
     }
     signature, values, attributes = {}, {}, {}
+    if not constants["MODIFIED"]:
+        constants |= dict.fromkeys(OPTIONAL)
     for place, name in enumerate(function.arg_names):
         if name in constants:
             signature[name], values[(place,)] = "constexpr", constants[name]
             continue
         if name == "key_keep" or name in ROWS:
             signature[name] = "*u8" if name == "key_keep" else "*fp32"
-        elif name == "scale":
+        elif name in ("scale", "softcap"):
             signature[name] = "fp32"
         else:
             is_size = name.endswith(STRIDES) or function.params[place].do_not_specialize
@@ -122,6 +127,15 @@ def test_no_tiling_spills_and_all_use_the_tensor_cores(architecture: str, dtype:
 @pytest.mark.parametrize(("architecture", "dtype", "width", "kernel"), [e for e in ENTRIES if e[:2] == ENTRIES[0][:2]])
 def test_nor_without_masks_and_statistics(architecture: str, dtype: str, width: str, kernel: str) -> None:
     check(architecture, dtype, int(width), kernel, NOTHING)
+
+
+# Of the two narrow types, which have the same tilings, one will do where no target is set.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "dtype", "width", "kernel"), [e for e in ENTRIES if e[0] == "sm_90" or e[1] != "float16"]
+)
+def test_nor_with_softcap_and_biases(architecture: str, dtype: str, width: str, kernel: str) -> None:
+    check(architecture, dtype, int(width), kernel, MODIFIED)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import torch
 from attnframe.backends import Request, Triton, resolve
 from attnframe.backends.triton import tilings
 
+NO_SCORE_MOD = "triton has no score_mod but a soft cap, then a bias by distance, then one by key"
 REQUEST = Request("cuda", torch.bfloat16, heads=4, key_heads=2, head_dim=128, value_dim=64)
 
 
@@ -36,7 +37,10 @@ def test_the_operator_in_the_interpreter() -> None:
         ({"dtype": torch.float64}, "triton computes in float32, float16 and bfloat16, not in float64"),
         ({"value_dim": 129}, "triton takes heads up to 128 wide, and these are 129"),
         ({"dropout": 0.1}, "triton has no dropout of weights"),
-        ({"score_mod": True}, "triton has no score_mod"),
+        ({"score_mod": ("function",)}, NO_SCORE_MOD),
+        ({"score_mod": ("softcap", "function")}, NO_SCORE_MOD),
+        ({"score_mod": ("distance_bias", "softcap")}, NO_SCORE_MOD),
+        ({"score_mod": ("softcap", "softcap")}, NO_SCORE_MOD),
         ({"mask_mod": True}, "triton has no mask_mod"),
         ({"normaliser": True}, "triton has no normaliser but the softmax"),
     ],
@@ -44,6 +48,13 @@ def test_the_operator_in_the_interpreter() -> None:
 def test_what_it_declines(change: dict[str, object], reason: str) -> None:
     assert Triton().unsupported(REQUEST) == []
     assert Triton().unsupported(dataclasses.replace(REQUEST, **change)) == [reason]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "steps", [("softcap",), ("distance_bias",), ("softcap", "key_bias"), ("softcap", "distance_bias", "key_bias")]
+)
+def test_score_mods_that_it_runs(steps: tuple[str, ...]) -> None:
+    assert Triton().unsupported(dataclasses.replace(REQUEST, score_mod=steps)) == []
 
 
 def test_where_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
