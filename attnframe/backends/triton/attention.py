@@ -15,6 +15,7 @@ from torch import Tensor
 from attnframe.backends.triton.backward_keys import attention_backward_keys
 from attnframe.backends.triton.backward_queries import attention_backward_queries
 from attnframe.backends.triton.forward import attention_forward
+from attnframe.backends.triton.launching import as_bytes, launch_options, padded, rows_contiguous, sizes, strides
 from attnframe.backends.triton.tilings import INTERPRETED, tiling
 
 KERNELS = {
@@ -98,16 +99,16 @@ def _forward(
     batch, heads, queries, _ = q.shape
     if outputs[0].numel() == 0:
         return outputs
-    q, k, v = (_rows_contiguous(x) for x in (q, k, v))
+    q, k, v = (rows_contiguous(x) for x in (q, k, v))
     how = tiling("forward", q, v)
     attention_forward[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
         q,
         k,
         v,
-        _as_bytes(key_keep, q),
+        as_bytes(key_keep, q),
         *outputs,
-        *_strides(q, k, v, outputs[0]),
-        *_sizes(q, k, query_offset, window),
+        *strides(q, k, v, outputs[0]),
+        *sizes(q, k, query_offset, window),
         scale,
         STATISTICS=statistics,
         EXACT=q.dtype == torch.float32,
@@ -156,7 +157,7 @@ def _backward(
     key_heads, keys = k.shape[1:3]
     if 0 in (batch, heads, queries, keys):
         return d_q.zero_(), d_k.zero_(), d_v.zero_()
-    q, k, v, d_output = (_rows_contiguous(x) for x in (q, k, v, d_output))
+    q, k, v, d_output = (rows_contiguous(x) for x in (q, k, v, d_output))
     delta = (d_output.float() * output.float()).sum(-1)
     if d_lse is not None:
         delta = delta - d_lse
@@ -165,16 +166,24 @@ def _backward(
         d_entropy = d_entropy.contiguous()
     delta = delta.contiguous()
     rows = (peak, log_sum, delta, delta if d_entropy is None else d_entropy)
-    inputs = (q, k, v, _as_bytes(key_keep, q), d_output, *rows)
-    sizes = _sizes(q, k, query_offset, window)
+    inputs = (q, k, v, as_bytes(key_keep, q), d_output, *rows)
+    lengths = sizes(q, k, query_offset, window)
     constants = {"ENTROPY": d_entropy is not None, **_shape_constants(q, v, key_keep, causal, window)}
     how = tiling("backward_queries", q, v)
     attention_backward_queries[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
-        *inputs, d_q, *_strides(q, k, v, d_output, d_q), *sizes, scale, **constants, **how, **launch_options()
+        *inputs, d_q, *strides(q, k, v, d_output, d_q), *lengths, scale, **constants, **how, **launch_options()
     )
     how = tiling("backward_keys", q, v)
     attention_backward_keys[(triton.cdiv(keys, how["TILE_K"]) * key_heads * batch,)](
-        *inputs, d_k, d_v, *_strides(q, k, v, d_output, d_k, d_v), *sizes, scale, **constants, **how, **launch_options()
+        *inputs,
+        d_k,
+        d_v,
+        *strides(q, k, v, d_output, d_k, d_v),
+        *lengths,
+        scale,
+        **constants,
+        **how,
+        **launch_options(),
     )
     return d_q, d_k, d_v
 
@@ -233,32 +242,6 @@ def _empty_gradients(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, T
     return gradients[0], gradients[1], gradients[2]
 
 
-def _rows_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _as_bytes(key_keep: Tensor | None, stand_in: Tensor) -> Tensor:
-    # A kernel without key_keep is still given a pointer, and does not follow it.
-    return stand_in if key_keep is None else key_keep.contiguous().view(torch.uint8)
-
-
-def _strides(*tensors: Tensor) -> list[int]:
-    return [x.stride(axis) for x in tensors for axis in range(3)]
-
-
-def _sizes(q: Tensor, k: Tensor, query_offset: int, window: int | None) -> list[int]:
-    # Wider than the sequence is as wide as it, and the sum with a position fits 32 bits.
-    furthest = q.shape[2] + k.shape[2] + abs(query_offset)
-    return [
-        q.shape[1],
-        k.shape[1],
-        q.shape[2],
-        k.shape[2],
-        query_offset,
-        min(furthest if window is None else window, furthest),
-    ]
-
-
 def _shape_constants(
     q: Tensor, v: Tensor, key_keep: Tensor | None, causal: bool, window: int | None
 ) -> dict[str, int | bool]:
@@ -272,14 +255,3 @@ def _shape_constants(
         "KEY_KEEP": key_keep is not None,
         "WIDEN": INTERPRETED and q.dtype == torch.bfloat16,
     }
-
-
-def launch_options() -> dict[str, bool]:
-    """What a launch says to the compiler beside the tiling."""
-    # Said, for the default is about to change: x·y + z is one instruction, with one rounding.
-    return {} if INTERPRETED else {"enable_fp_fusion": True}
-
-
-def padded(width: int) -> int:
-    """The width of the tile that holds `width`: a power of two, of which the tensor cores want 16 at least."""
-    return max(16, triton.next_power_of_2(width))

@@ -20,8 +20,14 @@ SHARED_MEMORY = {90: 227 * 1024, 80: 99 * 1024}
 TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 STRIDES = ("_batch", "_head", "_row")
 ROWS = ("lse", "peak", "log_sum", "entropy", "delta", "d_entropy")
+POINTERS = {
+    "key_keep": "*u8",
+    **dict.fromkeys((*ROWS, "query_position", "key_position", "mean_position", "mean_distance"), "*fp32"),
+    **dict.fromkeys(("received", "tile_mass", "bucket_mass"), "*fp32"),
+    **dict.fromkeys(("argmax", "edges"), "*i32"),
+}
 
-EVERYTHING = {"CAUSAL": True, "WINDOW": True, "KEY_KEEP": True, "STATISTICS": True, "ENTROPY": True}
+EVERYTHING = dict.fromkeys(("CAUSAL", "WINDOW", "KEY_KEEP", "STATISTICS", "ENTROPY", "POOLED", "PROFILE"), True)
 NOTHING = dict.fromkeys(EVERYTHING, False)
 
 
@@ -53,14 +59,15 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from attnframe.backends.triton.attention import KERNELS, launch_options
+    from attnframe.backends.triton import attention, reductions
+    from attnframe.backends.triton.launching import launch_options
 
-    function = KERNELS[kernel]
+    function = {**attention.KERNELS, **reductions.KERNELS}[kernel]
     how = tilings.entry(kernel, architecture, getattr(torch, dtype), width)
     options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
     constants: dict[str, Any] = {
         **{"HEAD_DIM": width, "VALUE_DIM": width, "PADDED_HEAD_DIM": width, "PADDED_VALUE_DIM": width},
-        **{"EXACT": dtype == "float32", "WIDEN": False},
+        **{"EXACT": dtype == "float32", "WIDEN": False, "PADDED_BUCKETS": 32},
         **masks,
         **how,
     }
@@ -69,8 +76,8 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
         if name in constants:
             signature[name], values[(place,)] = "constexpr", constants[name]
             continue
-        if name == "key_keep" or name in ROWS:
-            signature[name] = "*u8" if name == "key_keep" else "*fp32"
+        if name in POINTERS:
+            signature[name] = POINTERS[name]
         elif name == "scale":
             signature[name] = "fp32"
         else:
