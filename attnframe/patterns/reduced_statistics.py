@@ -1,7 +1,7 @@
 """Statistics of heads on sequences whose patterns are too large to hold: from reductions, in memory linear in length.
 
-The numbers are those of `patterns.statistics` on the recorded pattern; what needs the weights themselves (contributions,
-pictures, `head_similarity`, alignment) is not among them.
+The numbers are those of `patterns.statistics` on the recorded pattern; what needs the weights themselves is not among
+them: contributions, pictures, `head_similarity`, alignment.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def record_statistics(
 ) -> Iterator[ReducedPatterns]:
     """Within this context every attention call in `model` leaves its statistics, and no weights.
 
-    For sequences on which `record_patterns` would hold too much. Each call is computed once more from its q and k, and
-    not checked against its output, as a recording is. `query_keep` says by site which queries are no padding; which keys
-    are none, the mask says. `sites` limits what is recorded.
+    For sequences on which `record_patterns` would hold too much. The sums are computed from the q and k of each call;
+    that they go with its output is not checked. `query_keep` says by site which queries are no padding; which keys are
+    none, the mask says. `sites` limits what is recorded.
 
     The softmax of one `attend` over whole sequences can be summed up so. A module that reports another pattern, calls
     `attend` not exactly once, normalises by anything else or decodes token by token is left out, and

@@ -154,7 +154,7 @@ def _keys_over_queries(
         query_idx = at + tl.arange(0, TILE_Q)
         row_lse = tl.load(lse + query_idx, mask=query_idx < queries, other=float("inf"))
         scores = tl.dot(key_tile, tl.trans(query_tile), input_precision="ieee")
-        p = tl.exp2((scores * scale - row_lse[None, :]) * LOG2_E)
+        x = (scores * scale - row_lse[None, :]) * LOG2_E
         if EDGE or KEY_KEEP:
             allowed = may_attend(
                 query_idx[None, :],
@@ -169,7 +169,9 @@ def _keys_over_queries(
                 KEY_KEEP,
                 EDGE,
             )
-            p = tl.where(allowed, p, 0.0)
+            # Before e^x, which may be past the end of float32 where a hidden score is greater than all others.
+            x = tl.where(allowed, x, float("-inf"))
+        p = tl.exp2(x)
         sums += p
         if POOLED:
             tl.store(tile_mass + tl.cast(at // TILE_Q, tl.int64) * tiles, tl.sum(p))
