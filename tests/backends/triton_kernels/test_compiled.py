@@ -21,8 +21,15 @@ TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 STRIDES = ("_batch", "_head", "_row")
 ROWS = ("lse", "peak", "log_sum", "entropy", "delta", "d_entropy", "slopes", "key_bias", "d_key_bias")
 OPTIONAL = ("softcap", "slopes", "key_bias", "d_key_bias")
+POINTERS = {
+    "key_keep": "*u8",
+    **dict.fromkeys((*ROWS, "query_position", "key_position", "mean_position", "mean_distance"), "*fp32"),
+    **dict.fromkeys(("received", "tile_mass", "bucket_mass"), "*fp32"),
+    **dict.fromkeys(("argmax", "edges"), "*i32"),
+}
 
-EVERYTHING = {"CAUSAL": True, "WINDOW": True, "KEY_KEEP": True, "STATISTICS": True, "ENTROPY": True, "MODIFIED": False}
+CHOICES = ("CAUSAL", "WINDOW", "KEY_KEEP", "STATISTICS", "ENTROPY", "POOLED", "PROFILE")
+EVERYTHING = dict.fromkeys(CHOICES, True) | {"MODIFIED": False}
 NOTHING = dict.fromkeys(EVERYTHING, False)
 MODIFIED = EVERYTHING | {"MODIFIED": True}
 
@@ -55,15 +62,15 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from attnframe.backends.triton.attention import KERNELS
+    from attnframe.backends.triton import attention, reductions
     from attnframe.backends.triton.launching import launch_options
 
-    function = KERNELS[kernel]
+    function = {**attention.KERNELS, **reductions.KERNELS}[kernel]
     how = tilings.entry(kernel, architecture, getattr(torch, dtype), width)
     options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
     constants: dict[str, Any] = {
         **{"HEAD_DIM": width, "VALUE_DIM": width, "PADDED_HEAD_DIM": width, "PADDED_VALUE_DIM": width},
-        **{"EXACT": dtype == "float32", "WIDEN": False},
+        **{"EXACT": dtype == "float32", "WIDEN": False, "PADDED_BUCKETS": 32},
         **masks,
         **how,
     }
@@ -74,8 +81,8 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
         if name in constants:
             signature[name], values[(place,)] = "constexpr", constants[name]
             continue
-        if name == "key_keep" or name in ROWS:
-            signature[name] = "*u8" if name == "key_keep" else "*fp32"
+        if name in POINTERS:
+            signature[name] = POINTERS[name]
         elif name in ("scale", "softcap"):
             signature[name] = "fp32"
         else:
@@ -132,7 +139,8 @@ def test_nor_without_masks_and_statistics(architecture: str, dtype: str, width: 
 # Of the two narrow types, which have the same tilings, one will do where no target is set.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("architecture", "dtype", "width", "kernel"), [e for e in ENTRIES if e[0] == "sm_90" or e[1] != "float16"]
+    ("architecture", "dtype", "width", "kernel"),
+    [e for e in ENTRIES if (e[0] == "sm_90" or e[1] != "float16") and not e[3].startswith("reduce")],
 )
 def test_nor_with_softcap_and_biases(architecture: str, dtype: str, width: str, kernel: str) -> None:
     check(architecture, dtype, int(width), kernel, MODIFIED)

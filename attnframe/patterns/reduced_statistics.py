@@ -1,0 +1,207 @@
+"""Statistics of heads on sequences whose patterns are too large to hold: from reductions, in memory linear in length.
+
+The numbers are those of `patterns.statistics` on the recorded pattern; what needs the weights themselves is not among
+them: contributions, pictures, `head_similarity`, alignment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from attnframe.attention import AttendCall, Attention, Mask, Observer, PatternKind, observe
+from attnframe.backends import MaskMod, ScoreMod
+from attnframe.backends.reductions import RowReductions, key_reductions, row_reductions
+from attnframe.patterns.statistics import HeadStatistics
+
+
+@dataclass(frozen=True)
+class ReducedPattern:
+    """What is left of one call's pattern, which was never in memory."""
+
+    heads: list[HeadStatistics]
+    received_mass: Float[Tensor, "batch heads key"]
+    """As `statistics.received_mass`."""
+    rows: RowReductions
+    """Each row by itself. The positions in it are those of kept keys, and distances from the diagonal."""
+
+
+@dataclass(frozen=True)
+class ReducedPatterns:
+    """Reduced patterns by (site, layer): for each module its latest call."""
+
+    by_place: dict[tuple[str, int], ReducedPattern] = field(default_factory=dict)
+    missing: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Why there is none of a module that was called."""
+
+    @property
+    def heads(self) -> list[HeadStatistics]:
+        """A row for each head, by site and layer."""
+        return [row for place in sorted(self.by_place) for row in self.by_place[place].heads]
+
+
+@contextlib.contextmanager
+def record_statistics(
+    model: nn.Module,
+    *,
+    sites: Collection[str] | None = None,
+    query_keep: Mapping[str, Bool[Tensor, "batch query"]] | None = None,
+) -> Iterator[ReducedPatterns]:
+    """Within this context every attention call in `model` leaves its statistics, and no weights.
+
+    For sequences on which `record_patterns` would hold too much. The sums are computed from the q and k of each call;
+    that they go with its output is not checked. `query_keep` says by site which queries are no padding; which keys are
+    none, the mask says. `sites` limits what is recorded.
+
+    The softmax of one `attend` over whole sequences can be summed up so. A module that reports another pattern, calls
+    `attend` not exactly once, normalises by anything else or decodes token by token is left out, and
+    `ReducedPatterns.missing` says why.
+    """
+    patterns = ReducedPatterns()
+    with observe(model, _Reducer(patterns, sites, query_keep or {})):
+        yield patterns
+
+
+@torch.no_grad()
+def reduced_statistics(
+    q: Float[Tensor, "batch heads query head_dim"],
+    k: Float[Tensor, "batch key_heads key head_dim"],
+    mask: Mask,
+    *,
+    scale: float | None = None,
+    score_mod: ScoreMod | None = None,
+    mask_mod: MaskMod | None = None,
+    query_keep: Bool[Tensor, "batch query"] | None = None,
+    site: str = "",
+    layer: int = 0,
+) -> ReducedPattern:
+    """`statistics.head_statistics` and `received_mass` of softmax(score_mod(q·kᵀ·scale)), of whole sequences.
+
+    `mask` is bound, and says which keys are kept; under a causal one diagonality is measured against causal uniform
+    attention. `scale` is 1/√head_dim unless given. Raises `ValueError` where there is no key, and for shapes that do
+    not fit together.
+    """
+    batch, queries, keys = mask.shape
+    if keys == 0:
+        raise ValueError("a pattern without a key has no statistics")
+    wide = torch.promote_types(q.dtype, torch.float32)
+    whole = (torch.ones(batch, length, dtype=torch.bool, device=q.device) for length in (queries, keys))
+    kept = [full if keep is None else keep for full, keep in zip(whole, (query_keep, mask.key_keep), strict=True)]
+    query_at, key_at = (keep.cumsum(-1) - 1 for keep in kept)
+    last_query, last_key = (keep.sum(-1, keepdim=True) - 1 for keep in kept)
+    facing = (query_at * last_key).double() / last_query.clamp(min=1)
+    rows = row_reductions(
+        q,
+        k,
+        mask,
+        scale=scale,
+        query_position=facing.to(wide),
+        key_position=key_at.to(wide),
+        score_mod=score_mod,
+        mask_mod=mask_mod,
+    )
+    sums = key_reductions(
+        q, k, rows.lse, mask, scale=scale, query_keep=query_keep, score_mod=score_mod, mask_mod=mask_mod
+    )
+    counted = (rows.lse != -torch.inf) & kept[0][:, None]
+    num_rows = sums.rows.sum(0)
+
+    def mean(x: Tensor) -> Tensor:
+        """[heads]: over the rows that count, of all sentences alike."""
+        return x.double().where(counted, 0.0).sum((0, 2)) / num_rows
+
+    allowed = last_key + 1
+    if mask.causal:
+        allowed = allowed.minimum(query_at + 1)
+    by_chance = mean(_distance_to_all(facing, allowed.double())[:, None])
+    distance = mean(rows.mean_distance)
+    is_last = (kept[1] & (key_at == last_key))[:, None]
+    columns = [
+        mean(rows.entropy),
+        mean(rows.entropy.exp()),
+        mean(rows.largest_weight),
+        distance,
+        1 - distance / by_chance.where(by_chance > 0, torch.nan),
+        (sums.sink_mass * sums.rows).sum(0) / num_rows,
+        sums.received.where(is_last, 0.0).sum((0, 2)) / num_rows,
+    ]
+    table = zip(num_rows.tolist(), torch.stack([column.double() for column in columns], -1).tolist(), strict=True)
+    heads = [
+        HeadStatistics(site, layer, head, PatternKind.PROBABILITY, count, *values)
+        for head, (count, values) in enumerate(table)
+    ]
+    return ReducedPattern(heads, sums.received / sums.rows[..., None], rows)
+
+
+def _distance_to_all(facing: Tensor, count: Tensor) -> Tensor:
+    """The mean of |facing - j| over j = 0, 1, ..., count - 1, summed up on either side of `facing`."""
+    before = (facing.floor() + 1).clamp(min=0).minimum(count)
+    total = facing * (2 * before - count) + count * (count - 1) / 2 - before * (before - 1)
+    return total / count
+
+
+class _Reducer(Observer):
+    def __init__(
+        self, patterns: ReducedPatterns, sites: Collection[str] | None, query_keep: Mapping[str, Tensor]
+    ) -> None:
+        self._patterns = patterns
+        self._sites = sites
+        self._query_keep = query_keep
+        # By module: a variant may contain another attention module.
+        self._given: dict[Attention, tuple[int, int]] = {}
+        self._calls: dict[Attention, list[AttendCall]] = {}
+        self._reported: set[Attention] = set()
+
+    def called(self, module: Attention, query: Tensor, key: Tensor, value: Tensor) -> None:
+        self._given[module] = query.shape[1], key.shape[1]
+        self._calls[module] = []
+        self._reported.discard(module)
+
+    def attended(self, module: Attention, call: AttendCall) -> None:
+        self._calls.setdefault(module, []).append(call)
+
+    def reported(self, module: Attention, *_: object) -> None:
+        self._reported.add(module)
+
+    def returned(self, module: Attention, output: Tensor) -> None:
+        calls = self._calls.pop(module, [])
+        if self._sites is not None and module.site not in self._sites:
+            return
+        place = (module.site, module.layer)
+        self._patterns.by_place.pop(place, None)
+        self._patterns.missing.pop(place, None)
+        if habit := self._habit(module, calls):
+            self._patterns.missing[place] = f"{type(module).__name__} {habit}: use record_patterns"
+            return
+        (call,) = calls
+        self._patterns.by_place[place] = reduced_statistics(
+            call.q.detach(),
+            call.k.detach(),
+            call.mask,
+            scale=call.scale,
+            score_mod=call.score_mod,
+            mask_mod=call.mask_mod,
+            query_keep=self._query_keep.get(module.site),
+            site=module.site,
+            layer=module.layer,
+        )
+
+    def _habit(self, module: Attention, calls: list[AttendCall]) -> str:
+        """What keeps a module's pattern from being summed up, as a predicate; empty where nothing does."""
+        if module in self._reported:
+            return "reports a pattern of its own"
+        if len(calls) != 1:
+            return f"calls attend {len(calls)} times"
+        (call,) = calls
+        if call.normaliser is not None:
+            return "has another normaliser than the softmax"
+        if call.mask.query_offset or call.mask.key_offset:
+            return "was given a part of a sequence"
+        if (call.q.shape[2], call.k.shape[2]) != self._given[module]:
+            return "calls attend with other queries or keys than it is given"
+        return ""
