@@ -16,7 +16,7 @@ from attnframe.attention.functional import (
 from attnframe.attention.interventions import intervene, uniform_heads, zero_heads
 from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Intervention, Observer, PatternKind
-from attnframe.attention.row_statistics import RecordedRows, record_row_statistics, why_without_statistics
+from attnframe.attention.row_recording import RecordedRows, record_row_statistics, why_without_statistics
 from attnframe.attention.tracing import observe, trace_attend
 from attnframe.attention.undisturbed import undisturbed
 
@@ -45,7 +45,7 @@ __all__ = [
     "split_heads",
     "trace_attend",
     "undisturbed",
-    "why_without_statistics",
     "uniform_heads",
+    "why_without_statistics",
     "zero_heads",
 ]

@@ -50,9 +50,7 @@ def row_statistics(
     # A sum of many terms, and the difference of its logarithm and a mean, have no decimals left in half precision.
     wide = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
-        scores, keep = dense_scores(
-            q.to(wide), k.to(wide), mask, scale=scale, score_mod=score_mod, mask_mod=mask_mod
-        )
+        scores, keep = dense_scores(q.to(wide), k.to(wide), mask, scale=scale, score_mod=score_mod, mask_mod=mask_mod)
         keep = keep & (scores != -torch.inf)
         if scores.shape[-1] == 0:
             # There is no greatest of nothing: one key that is hidden says the same.

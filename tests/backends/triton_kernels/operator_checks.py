@@ -108,6 +108,13 @@ def test_what_does_not_fit_together_is_refused(qkv: tuple[Tensor, ...], change: 
 def test_the_backend_reads_the_mask_as_eager_does(qkv: tuple[Tensor, ...], mask: Mask, padded: bool) -> None:
     keep = torch.arange(CASE.keys).expand(CASE.batch, -1) % 4 < 3 if padded else None
     bound = Mask(keep, mask.causal, mask.window, mask.query_offset).bind(CASE.batch, CASE.queries, CASE.keys)
-    rest = {"scale": 0.3, "dropout": 0.0, "score_mod": None, "mask_mod": None, "normaliser": None}
+    rest: dict[str, Any] = {"scale": 0.3, "dropout": 0.0, "score_mod": None, "mask_mod": None, "normaliser": None}
     expected = backends()["eager"].attend(*qkv, bound, **rest)
-    assert_close(Triton().attend(*qkv, bound, **rest), expected, rtol=1e-5, atol=1e-5)
+    output = Triton().attend(*qkv, bound, **rest)
+    assert_close(output, expected, rtol=1e-5, atol=1e-5)
+    del rest["normaliser"]
+    beside, found = Triton().attend_with_statistics(*qkv, bound, **rest)
+    assert torch.equal(beside, output)
+    _, statistics = backends()["eager"].attend_with_statistics(*qkv, bound, **rest)
+    for name in ("lse", "max_score", "entropy"):
+        assert_close(getattr(found, name), getattr(statistics, name), rtol=0, atol=1e-5)

@@ -16,7 +16,7 @@ _NO_SOFTMAX = "has a normaliser in the place of the softmax, whose rows have no 
 _NO_ATTEND = "computes its attention itself, and only the rows of attend have statistics"
 _OTHER_ROWS = "calls attend with other queries than it is given"
 
-# Longer than one, and no length that a variant would cut or fill sequences to.
+# A prime, so that queries put together in another way have another shape.
 _LENGTH = 3
 
 
