@@ -21,7 +21,7 @@ _LENGTH = 3
 
 
 class RecordedRows(Mapping[tuple[str, int], list[RowStatistics]]):
-    """Row statistics by (site, layer): of each module one for each `attend` call, in order.
+    """Row statistics by (site, layer), in the order of their first calls: of each module one for each `attend` call.
 
     A call with a normaliser in the place of the softmax has none; `missing` says so.
     """
@@ -35,7 +35,7 @@ class RecordedRows(Mapping[tuple[str, int], list[RowStatistics]]):
         return self._rows[place]
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        return iter(sorted(self._rows))
+        return iter(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)

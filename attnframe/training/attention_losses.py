@@ -46,8 +46,10 @@ def row_losses(rows: RecordedRows, real: Mapping[str, Bool[Tensor, "batch query"
         # Filled before it is squared: the gradient of a square that is left out would be 0·inf.
         squares.append(statistics.lse.masked_fill(~counted, 0.0).square().sum())
         counts.append(counted.sum())
-    count = world.total(torch.stack(counts).sum()).clamp(min=1) / world.size
-    return RowLosses(torch.stack(entropies).sum() / count, torch.stack(squares).sum() / count)
+    count = world.total(torch.stack(counts).sum()).clamp(min=1)
+    # A count that is divided first is a float32, whatever the losses are.
+    entropy, z_loss = (torch.stack(sums).sum() * world.size / count for sums in (entropies, squares))
+    return RowLosses(entropy, z_loss)
 
 
 def counted_rows(
