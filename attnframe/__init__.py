@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         build_attention,
         masked_softmax,
         merge_heads,
+        record_row_statistics,
         split_heads,
     )
     from attnframe.patterns import record_patterns
@@ -31,6 +32,7 @@ _HOMES = {
     "masked_softmax": "attnframe.attention",
     "merge_heads": "attnframe.attention",
     "record_patterns": "attnframe.patterns",
+    "record_row_statistics": "attnframe.attention",
     "split_heads": "attnframe.attention",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "masked_softmax",
     "merge_heads",
     "record_patterns",
+    "record_row_statistics",
     "register_attention",
     "split_heads",
 ]

@@ -16,6 +16,7 @@ from attnframe.attention.functional import (
 from attnframe.attention.interventions import intervene, uniform_heads, zero_heads
 from attnframe.attention.mask import Mask
 from attnframe.attention.observing import AttendCall, Intervention, Observer, PatternKind
+from attnframe.attention.row_recording import RecordedRows, record_row_statistics, why_without_statistics
 from attnframe.attention.tracing import observe, trace_attend
 from attnframe.attention.undisturbed import undisturbed
 
@@ -31,6 +32,7 @@ __all__ = [
     "Mask",
     "Observer",
     "PatternKind",
+    "RecordedRows",
     "build_attention",
     "intervene",
     "linear_attention",
@@ -38,10 +40,12 @@ __all__ = [
     "masked_softmax",
     "merge_heads",
     "observe",
+    "record_row_statistics",
     "settle_backend",
     "split_heads",
     "trace_attend",
     "undisturbed",
     "uniform_heads",
+    "why_without_statistics",
     "zero_heads",
 ]

@@ -135,19 +135,25 @@ class Attention(nn.Module):
             # A score_mod may depend on parameters where q, k and v depend on none that is trained.
             trains=torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *self.parameters())),
         )
-        output = self.resolution(request).backend.attend(
-            q,
-            k,
-            v,
-            mask,
-            scale=scale,
-            dropout=dropout,
-            score_mod=score_mod,
-            mask_mod=mask_mod,
-            normaliser=normaliser,
-        )
+        backend, statistics = self.resolution(request).backend, None
+        if normaliser is None and any(observer.wants_statistics for observer in self._observers):
+            output, statistics = backend.attend_with_statistics(
+                q, k, v, mask, scale=scale, dropout=dropout, score_mod=score_mod, mask_mod=mask_mod
+            )
+        else:
+            output = backend.attend(
+                q,
+                k,
+                v,
+                mask,
+                scale=scale,
+                dropout=dropout,
+                score_mod=score_mod,
+                mask_mod=mask_mod,
+                normaliser=normaliser,
+            )
         if self._observers or self._interventions:
-            call = AttendCall(request, q, k, v, mask, scale, score_mod, mask_mod, normaliser, output)
+            call = AttendCall(request, q, k, v, mask, scale, score_mod, mask_mod, normaliser, output, statistics)
             for observer in self._observers:
                 observer.attended(self, call)
             for intervention in self._interventions:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from attnframe.attention.mask import Mask
-from attnframe.backends import MaskMod, Normaliser, Request, ScoreMod
+from attnframe.backends import MaskMod, Normaliser, Request, RowStatistics, ScoreMod
 
 if TYPE_CHECKING:
     from attnframe.attention.base import Attention
@@ -43,6 +43,8 @@ class AttendCall:
     mask_mod: MaskMod | None
     normaliser: Normaliser | None
     output: Tensor
+    statistics: RowStatistics | None = None
+    """Of the softmax's rows, where an observer `wants_statistics` and no normaliser takes the softmax's place."""
 
 
 Intervention = Callable[[AttendCall], Tensor]
@@ -51,6 +53,9 @@ Intervention = Callable[[AttendCall], Tensor]
 
 class Observer:
     """Sees a module's calls. A subclass overrides what it wants to know."""
+
+    wants_statistics: bool = False
+    """Whether `AttendCall.statistics` are computed for it."""
 
     def called(self, module: Attention, query: Tensor, key: Tensor, value: Tensor) -> None:
         """Before each `forward`, with the embeddings that it is given."""

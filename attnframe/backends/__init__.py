@@ -4,6 +4,7 @@ from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, Score
 from attnframe.backends.eager import Eager, attention_weights, masked_softmax
 from attnframe.backends.flex import Flex
 from attnframe.backends.resolution import BackendError, Resolution, backends, dtype_of, reasons_against, resolve
+from attnframe.backends.row_statistics import RowStatistics
 from attnframe.backends.score_mods import Chain, DistanceBias, KeyBias, Softcap, chained
 from attnframe.backends.sdpa import Sdpa
 from attnframe.backends.triton.backend import Triton
@@ -20,6 +21,7 @@ __all__ = [
     "Normaliser",
     "Request",
     "Resolution",
+    "RowStatistics",
     "ScoreMod",
     "Sdpa",
     "Softcap",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from attnframe.attention.mask import Mask
+    from attnframe.backends.row_statistics import RowStatistics
 
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """``score_mod(score, batch, head, q_idx, kv_idx) -> score`` as in FlexAttention
@@ -78,6 +79,30 @@ class Backend(abc.ABC):
         `dropout` acts on the weights (0 outside training). `key_heads` divides `heads`: consecutive query heads share
         a key head. A query that may attend to nothing gets zeros and sends finite gradients.
         """
+
+    def attend_with_statistics(
+        self,
+        q: Float[Tensor, "batch heads query head_dim"],
+        k: Float[Tensor, "batch key_heads key head_dim"],
+        v: Float[Tensor, "batch key_heads key value_dim"],
+        mask: Mask,
+        *,
+        scale: float,
+        dropout: float,
+        score_mod: ScoreMod | None,
+        mask_mod: MaskMod | None,
+    ) -> tuple[Float[Tensor, "batch heads query value_dim"], RowStatistics]:
+        """What `attend` returns with the softmax, to the bit, and the statistics of the softmax's rows.
+
+        Unless a backend has them from its kernel they are computed beside it, from scores that are formed in full.
+        """
+        # Here, for that file knows the types of this one.
+        from attnframe.backends.row_statistics import row_statistics
+
+        output = self.attend(
+            q, k, v, mask, scale=scale, dropout=dropout, score_mod=score_mod, mask_mod=mask_mod, normaliser=None
+        )
+        return output, row_statistics(q, k, mask, scale=scale, score_mod=score_mod, mask_mod=mask_mod)
 
 
 def index_grid(scores_shape: torch.Size, query_offset: int, device: torch.device) -> tuple[Tensor, ...]:

@@ -9,10 +9,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod, allowed, index_grid
+from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod
+from attnframe.backends.scores import dense_scores, repeat_heads
 
 if TYPE_CHECKING:
     from attnframe.attention.mask import Mask
+
+__all__ = ["Eager", "attention_weights", "masked_softmax", "repeat_heads"]
 
 
 class Eager(Backend):
@@ -54,11 +57,7 @@ def attention_weights(
     normaliser: Normaliser | None = None,
 ) -> Float[Tensor, "batch heads query key"]:
     """The pattern: each row sums to 1, or to 0 where the query may attend to nothing, unless `normaliser` differs."""
-    # Scaled before the product, which would overflow half precision.
-    scores = (q * scale) @ repeat_heads(k, q.shape[1]).transpose(-2, -1)
-    if score_mod is not None:
-        scores = score_mod(scores, *index_grid(scores.shape, mask.query_offset, q.device))
-    keep = allowed(mask, mask_mod, scores.shape, q.device)
+    scores, keep = dense_scores(q, k, mask, scale=scale, score_mod=score_mod, mask_mod=mask_mod)
     if normaliser is None:
         return masked_softmax(scores, keep)
     keep = keep & (scores != -torch.inf)
@@ -78,8 +77,3 @@ def masked_softmax(
     keep = keep & (scores != -torch.inf)
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(~keep, lowest).softmax(dim=-1).masked_fill(~keep, 0.0)
-
-
-def repeat_heads(x: Float[Tensor, "batch key_heads key dim"], heads: int) -> Float[Tensor, "batch heads key dim"]:
-    """Each key head once for every query head that shares it."""
-    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)

@@ -156,7 +156,11 @@ class AblateSchema:
 
 @dataclass
 class OptimizerSchema:
-    """AdamW."""
+    """AdamW, and what it minimises: the loss with its labels smoothed, and losses on the rows of attention.
+
+    `entropy_weight` times the mean entropy of a row (nats) is added: above 0 sharpens attention, below 0 spreads it.
+    `z_loss_weight` times the mean square of a row's log-sum-exp is added, against scores that grow.
+    """
 
     name: str = MISSING
     lr: float = MISSING
@@ -164,6 +168,8 @@ class OptimizerSchema:
     eps: float = 1e-9
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
+    entropy_weight: float = 0.0
+    z_loss_weight: float = 0.0
 
 
 @dataclass
@@ -243,11 +249,19 @@ class PatternsSchema:
 
 
 @dataclass
+class MaxScoreSchema:
+    """Watch the greatest score of each head, and count the heads that go beyond `threshold`; null watches nothing."""
+
+    threshold: float | None = None
+
+
+@dataclass
 class CallbacksSchema:
     """What happens around the training loop."""
 
     early_stopping: EarlyStoppingSchema = field(default_factory=EarlyStoppingSchema)
     patterns: PatternsSchema = field(default_factory=PatternsSchema)
+    max_score: MaxScoreSchema = field(default_factory=MaxScoreSchema)
 
 
 @dataclass

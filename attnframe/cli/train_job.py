@@ -31,6 +31,7 @@ from attnframe.sweeps.estimating import Estimate
 from attnframe.sweeps.job import Ended, Job, Planned
 from attnframe.sweeps.sweep_folder import SweepFolder
 from attnframe.sweeps.worker import check_sources, do_job, is_prepared
+from attnframe.training.attention_rows import AttentionRows
 from attnframe.training.optimization import check_schedule
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class TrainJob:
         building.try_attention(attention, plain["trainer"])
         Decoding.of(plain["decoding"])
         check_schedule(plain)
+        AttentionRows.of(plain).check(attention)
         return plain, attention
 
     def show_plan(self, folder: SweepFolder, plan: Sequence[Planned], config: DictConfig) -> None:

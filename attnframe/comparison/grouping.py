@@ -14,14 +14,16 @@ from attnframe.errors import UserError, did_you_mean
 from attnframe.options import SHARED, as_config, override_value
 
 # What changes neither what is trained nor how it is scored. `matched` follows from `match`.
-_LEFT_OUT = ("seed", "name", "logger", "matched", "callbacks.patterns")
+_LEFT_OUT = ("seed", "name", "logger", "matched", "callbacks.patterns", "callbacks.max_score")
 _LEFT_OUT_OF_TRAINER = ("enable_progress_bar", "log_every_n_steps", "profiler", "detect_anomaly")
 # Config groups whose `name` is the choice itself: `attention=low_rank_v`.
 _CHOICES = ("data", "attention", "backend", "optimizer", "scheduler", "decoding")
 _SITES = ("encoder_self", "decoder_self", "cross")
 _UNUSUAL = object()
-_SHARED_DEFAULTS = {
-    f"{place}.{option.name}": as_config(option.default) for place in ("attention", *_SITES) for option in SHARED
+_LATER_DEFAULTS = {
+    **{f"{place}.{option.name}": as_config(option.default) for place in ("attention", *_SITES) for option in SHARED},
+    "optimizer.entropy_weight": 0.0,
+    "optimizer.z_loss_weight": 0.0,
 }
 _DATA, _SOURCES = "data hash", "code"
 
@@ -81,8 +83,8 @@ def comparable_settings(run: RunRecord) -> dict[str, Any]:
         settings["model"] = {**settings["model"], "d_ff": matched["d_ff_before"]}
     elif settings.get("match") is None:
         settings = {key: value for key, value in settings.items() if not key.startswith("match")}
-    # What every variant can have and this one has not goes unsaid, as in runs of before there was such an option.
-    flat = {key: value for key, value in _flattened(settings) if _SHARED_DEFAULTS.get(key, _UNUSUAL) != value}
+    # What a run could have and has not goes unsaid, as in runs of before there was such an option.
+    flat = {key: value for key, value in _flattened(settings) if _LATER_DEFAULTS.get(key, _UNUSUAL) != value}
     return flat | {_DATA: run.data_hash[:8], _SOURCES: run.sources}
 
 

@@ -13,6 +13,7 @@ from attnframe.model import AttentionFactory, Seq2Seq
 from attnframe.runs.building import build_model
 from attnframe.runs.decoding import Decoding
 from attnframe.runs.folder import RunFolder
+from attnframe.training.attention_rows import AttentionRows
 from attnframe.training.checkpoints import Checkpoints
 from attnframe.training.data_module import TranslationData
 from attnframe.training.early_stopping import make_early_stopping
@@ -51,6 +52,9 @@ class Assembly:
         self.settings, self.folder, self.attention, self.world = settings, folder, attention, world
         self.trial = trial
         self.shown: bool = settings["trainer"]["enable_progress_bar"] and world.is_first
+        self.attention_rows = AttentionRows.of(settings, world)
+        # Before the seed is set, for it makes modules to look at.
+        self.attention_rows.check(attention)
         L.seed_everything(settings["seed"], workers=True, verbose=False)
         with working("reading data", shown=self.shown):
             self.data = TranslationData(settings["data"], seed=settings["seed"], world=world)
@@ -61,7 +65,9 @@ class Assembly:
         check_schedule(settings)
         trainer = settings["trainer"]
         self.place = Place(self.data, world)
-        self.metrics = MetricsLog(folder, every=trainer["log_every_n_steps"], world=world)
+        self.metrics = MetricsLog(
+            folder, every=trainer["log_every_n_steps"], attention_rows=self.attention_rows, world=world
+        )
         self.checkpoints = Checkpoints(folder, self.place, self.metrics.untimed, world)
         self.interruption = Interruption(self.place, self.checkpoints, world)
         # Not the trainer's own, which there is only with a limit: the time is kept for a limit that comes later.
@@ -84,6 +90,7 @@ class Assembly:
             optimizer=self.settings["optimizer"],
             scheduler=self.settings["scheduler"],
             decoding=Decoding.of(self.settings["decoding"]),
+            attention_rows=self.attention_rows,
             world=world,
             sharded=sharded,
         )

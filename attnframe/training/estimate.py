@@ -24,6 +24,7 @@ from attnframe.data.batching import Batch
 from attnframe.model import AttentionFactory, Hypothesis, IncrementalDecoder, Seq2Seq
 from attnframe.runs.building import build_model, device_type
 from attnframe.runs.decoding import Decoding
+from attnframe.training.attention_rows import AttentionRows
 from attnframe.training.evaluation import Evaluation
 from attnframe.training.optimization import make_optimizer, token_losses
 from attnframe.training.workload import Workload, limited
@@ -110,6 +111,7 @@ class _Bench:
         self._model.to(self._device, None if self._is_mixed else dtype)
         self._optimizer = make_optimizer(self._model, settings["optimizer"])
         self._label_smoothing = settings["optimizer"]["label_smoothing"]
+        self._attention_rows = AttentionRows.of(settings)
 
     def step(self, batches: Iterator[Batch], batches_a_step: int) -> float:
         """One step of the optimizer, the median of several."""
@@ -142,8 +144,10 @@ class _Bench:
         for batch in islice(batches, batches_a_step):
             batch = batch.to(self._device)
             with self._precision():
-                logits = self._model(batch.src, batch.src_keep, batch.tgt_in)
+                with self._attention_rows.recording(self._model) as rows:
+                    logits = self._model(batch.src, batch.src_keep, batch.tgt_in)
                 loss, _ = token_losses(logits, batch.tgt_out, self._label_smoothing)
+                loss = loss + self._attention_rows.losses(rows, batch)[0]
             (loss / batches_a_step).backward()
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimizer.step()

@@ -12,6 +12,7 @@ import lightning as L
 
 from attnframe.data.batching import Batch
 from attnframe.runs.folder import RunFolder
+from attnframe.training.attention_rows import AttentionRows
 from attnframe.training.task import TranslationTask
 from attnframe.training.world import ALONE, World
 
@@ -48,14 +49,19 @@ class MetricsLog(L.Callback):
     Steps count finished optimizer steps; seconds are those since the first one began, without the time between a stop
     and going on; tokens are target tokens. `steps_to_95` is the first validated step with an exact match of at least
     0.95. A run that goes on forgets the rows that its checkpoint has not seen, and appends to the others. What is
-    written is that of all processes of `world` together, and written by the first one.
+    written is that of all processes of `world` together, and written by the first one. What `attention_rows` asks for
+    has columns of its own; greatest scores are those of all steps since the row before.
     """
 
-    def __init__(self, folder: RunFolder, *, every: int, world: World = ALONE) -> None:
+    def __init__(
+        self, folder: RunFolder, *, every: int, attention_rows: AttentionRows | None = None, world: World = ALONE
+    ) -> None:
         self._folder = folder
         self._world = world
+        rows = attention_rows or AttentionRows()
+        self._max_scores = rows.max_scores
         self._every = max(1, min(every, _EVERY))
-        self._columns: Sequence[str] = COLUMNS
+        self._columns: Sequence[str] = (*COLUMNS, *rows.columns)
         self._rows = 0
         self._epoch = 0
         self._elapsed = self._started = 0.0
@@ -99,7 +105,7 @@ class MetricsLog(L.Callback):
                 self._columns = next(csv.reader(opened))
         else:
             with file.open("w", encoding="utf-8", newline="") as opened:
-                csv.writer(opened).writerow(COLUMNS)
+                csv.writer(opened).writerow(self._columns)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start_clock()
@@ -132,6 +138,8 @@ class MetricsLog(L.Callback):
         self.seconds += window
         self._tokens += self._window_tokens
         row = self._world.means({name: float(value) for name, value in task.train_scores.items()})
+        if self._max_scores is not None:
+            row |= self._max_scores.scores()
         row["train/tokens_per_second"] = self._window_tokens / window
         self._window_start, self._window_tokens = now, 0
         self._write(trainer, row)
@@ -175,6 +183,7 @@ class MetricsLog(L.Callback):
             "logged_step": self._logged_step,
             "validated_step": self.validated_step,
             "steps_to_95": self.steps_to_95,
+            "max_scores": {} if self._max_scores is None else self._max_scores.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -183,3 +192,5 @@ class MetricsLog(L.Callback):
         self._window_seconds, self._window_tokens = state_dict["window_seconds"], state_dict["window_tokens"]
         self._logged_step, self.validated_step = state_dict["logged_step"], state_dict["validated_step"]
         self.steps_to_95 = state_dict["steps_to_95"]
+        if self._max_scores is not None:
+            self._max_scores.load_state_dict(state_dict["max_scores"])

@@ -15,6 +15,7 @@ from attnframe.data.schema import Corpus
 from attnframe.errors import UserError
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.loading import read_manifest
+from attnframe.training import attention_rows
 from attnframe.training.metrics_log import COLUMNS
 
 
@@ -130,7 +131,7 @@ def _check_metrics(folder: RunFolder, rows: int) -> None:
     columns = "".join(lines[:1]).strip().split(",")
     whole = [line for line in lines[: 1 + rows] if line.count(",") == len(columns) - 1 and line.endswith("\n")]
     # An older version may have had fewer columns.
-    if rows and (not set(columns) <= set(COLUMNS) or len(whole) < 1 + rows):
+    if rows and (not set(columns) <= {*COLUMNS, *attention_rows.COLUMNS} or len(whole) < 1 + rows):
         raise UserError(
             f"{file} is damaged: the run has written {rows} rows, of which {max(0, len(whole) - 1)} are left"
         )

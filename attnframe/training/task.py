@@ -20,6 +20,7 @@ from attnframe.data.batching import Batch
 from attnframe.model import Seq2Seq
 from attnframe.patterns import missing_sentences
 from attnframe.runs.decoding import GREEDY, Decoding
+from attnframe.training.attention_rows import AttentionRows
 from attnframe.training.data_module import TranslationData
 from attnframe.training.evaluation import AlignmentChoice, Evaluation
 from attnframe.training.optimization import make_optimizer, make_schedule, parameter_groups, token_losses
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 class TranslationTask(L.LightningModule):
     """Teacher-forced training, and evaluation by `Evaluation` on the validation set and each test set.
+
+    What `attention_rows` asks for is added to the loss; `train/loss` is the loss without it.
 
     Translations are greedy in validations; in tests they are searched for by `decoding`.
 
@@ -50,6 +53,7 @@ class TranslationTask(L.LightningModule):
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
         decoding: Decoding = GREEDY,
+        attention_rows: AttentionRows | None = None,
         world: World = ALONE,
         sharded: bool = False,
     ) -> None:
@@ -63,6 +67,7 @@ class TranslationTask(L.LightningModule):
         self._optimizer_settings = optimizer
         self._scheduler_settings = scheduler
         self._decoding = decoding
+        self._attention_rows = attention_rows or AttentionRows()
         # Made now: the matrices of a model that is spread over processes have no shape any more.
         self._parameter_groups = parameter_groups(model, optimizer)
         # What is computed, and grows with the sentences that a process has seen, is not to be made equal.
@@ -81,12 +86,14 @@ class TranslationTask(L.LightningModule):
         return self._whole_model[0]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits = self.model(batch.src, batch.src_keep, batch.tgt_in)
+        with self._attention_rows.recording(self.model) as rows:
+            logits = self.model(batch.src, batch.src_keep, batch.tgt_in)
         # The mean of the processes' losses and gradients is then that over the tokens of the whole batch.
         tokens = batch.all_target_tokens / self._world.size
         loss, nll = token_losses(logits, batch.tgt_out, self._optimizer_settings["label_smoothing"], tokens=tokens)
-        self.train_scores = {"train/loss": loss.detach(), "train/nll": nll.detach()}
-        return loss
+        added, scores = self._attention_rows.losses(rows, batch)
+        self.train_scores = {"train/loss": loss.detach(), "train/nll": nll.detach(), **scores}
+        return loss if rows is None else loss + added
 
     def configure_gradient_clipping(
         self,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -70,6 +71,22 @@ class World:
         numbers = torch.tensor(list(values.values()), dtype=torch.float64)
         dist.all_reduce(numbers, group=self._group)
         return dict(zip(values, (numbers / self.size).tolist(), strict=True))
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the processes, without waiting for it where `values` is on a GPU; without a gradient."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def greatest(self, values: Tensor) -> Tensor:
+        """Of each value the greatest of all processes, as `total`."""
+        return self._reduced(values, dist.ReduceOp.MAX)
+
+    def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
+        if self._group is None:
+            return values
+        values = values.detach().clone()
+        # Not the group for what is told: this is where the values are.
+        dist.all_reduce(values, operation)
+        return values
 
     def gathered(self, value: T) -> list[T]:
         """The values of all processes, by rank."""

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 TIMED = ("seconds", "train/tokens_per_second", "train/seconds", "train/peak_memory_bytes")
 # The last step is not one of those that are validated on the way.
-WHOLE = (*SMALL, "model.dropout=0", "trainer.max_steps=53", "logger=wandb", "trainer.gradient_clip_val=0.7")
+ROWS = ("optimizer.entropy_weight=-0.1", "optimizer.z_loss_weight=0.01", "callbacks.max_score.threshold=1.5")
+WHOLE = (*SMALL, *ROWS, "model.dropout=0", "trainer.max_steps=53", "logger=wandb", "trainer.gradient_clip_val=0.7")
 TWO = {kind: (f"trainer={kind}", "trainer.devices=2", "trainer.accelerator=cpu") for kind in ("ddp", "fsdp")}
 FIGURES = {"rel": 1e-5, "abs": 1e-5}
 

@@ -76,6 +76,12 @@ class MyIdea(Attention):
         (["match=params", "match_to=slef"], ["match_to=slef", "did you mean 'self'"]),
         (["mtach=params"], ["mtach", "did you mean 'match'"]),
         (["trainer.max_time=00:00:05:00"], ["scheduler=warmup_cosine", "use scheduler=inverse_square_root"]),
+        (["optimizer.z_loss_weight=-1"], ["optimizer.z_loss_weight=-1", "0 or a number above it"]),
+        (["callbacks.max_score.threshold=0"], ["callbacks.max_score.threshold=0", "null"]),
+        (
+            ["attention@cross=linear", "optimizer.entropy_weight=0.1"],
+            ["cross: linear computes its attention itself", "optimizer.entropy_weight=0.1"],
+        ),
         (["lgger=csv"], ["lgger", "did you mean 'logger'"]),
         (["experiment=narow_encoder"], ["experiment=narow_encoder", "did you mean 'narrow_encoder'"]),
     ],

@@ -52,6 +52,7 @@ LIMITED = (
     "trainer.num_sanity_val_steps=1",
     *TINY,
 )
+WATCHING = (*STEPS, "callbacks.max_score.threshold=0.7", "optimizer.entropy_weight=0.1", "optimizer.z_loss_weight=0.1")
 KINDS = {
     "steps": STEPS,
     "epochs": BY_EPOCHS,
@@ -59,6 +60,7 @@ KINDS = {
     "early": STOPPING_EARLY,
     "early-epochs": BY_EPOCHS_STOPPING_EARLY,
     "limited": LIMITED,
+    "watching": WATCHING,
     "early-later": (*STOPPING_EARLY, "trainer.min_steps=13"),
 }
 
@@ -210,6 +212,7 @@ def test_two_runs_that_are_not_stopped_are_the_same(whole: Callable[[str], Path]
         slow("steps", 7, 7),  # in the middle of everything
         ("steps", 8, 8),  # a validated step
         slow("steps", 19, 19),  # the last step
+        slow("watching", 7, 7),  # between two rows, of which the second tells of all steps since the first
         slow("epochs", 3, 3),
         slow("limited", 3, 3),  # the last batch of an epoch that has more, which is not validated
         slow("early-later", 11, 11),  # between the validation that would end it and the step that may

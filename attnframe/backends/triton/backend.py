@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod
+from attnframe.backends.row_statistics import RowStatistics
 from attnframe.backends.score_mods import DistanceBias, KeyBias, Softcap, links
 
 if TYPE_CHECKING:
     from attnframe.attention.mask import Mask
+    from attnframe.backends.triton.attention import AttentionOutput
 
 _WIDEST = 128
 
@@ -63,6 +65,30 @@ class Triton(Backend):
         mask_mod: MaskMod | None,
         normaliser: Normaliser | None,
     ) -> Float[Tensor, "batch heads query value_dim"]:
+        return self._run(q, k, v, mask, scale, score_mod, statistics=False).output
+
+    def attend_with_statistics(
+        self,
+        q: Float[Tensor, "batch heads query head_dim"],
+        k: Float[Tensor, "batch key_heads key head_dim"],
+        v: Float[Tensor, "batch key_heads key value_dim"],
+        mask: Mask,
+        *,
+        scale: float,
+        dropout: float,
+        score_mod: ScoreMod | None,
+        mask_mod: MaskMod | None,
+    ) -> tuple[Float[Tensor, "batch heads query value_dim"], RowStatistics]:
+        """Both from one pass over the keys, without a [query, key] matrix."""
+        found = self._run(q, k, v, mask, scale, score_mod, statistics=True)
+        assert found.max_score is not None
+        assert found.entropy is not None
+        return found.output, RowStatistics(found.lse, found.max_score, found.entropy)
+
+    @staticmethod
+    def _run(
+        q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, score_mod: ScoreMod | None, *, statistics: bool
+    ) -> AttentionOutput:
         # Not before it runs: triton takes its time to import, and need not be installed.
         from attnframe.backends.triton.attention import attention
 
@@ -84,5 +110,6 @@ class Triton(Backend):
             window=mask.window,
             query_offset=mask.query_offset,
             key_keep=mask.key_keep,
+            statistics=statistics,
             **modifications,
-        ).output
+        )

@@ -126,7 +126,7 @@ def test_what_does_not_fit_together_is_refused(qkv: tuple[Tensor, ...], change: 
 def test_the_backend_reads_mask_and_score_mod_as_eager_does(qkv: tuple[Tensor, ...], mask: Mask, padded: bool) -> None:
     keep = torch.arange(CASE.keys).expand(CASE.batch, -1) % 4 < 3 if padded else None
     bound = Mask(keep, mask.causal, mask.window, mask.query_offset).bind(CASE.batch, CASE.queries, CASE.keys)
-    rest = {"scale": 0.3, "dropout": 0.0, "mask_mod": None, "normaliser": None}
+    rest: dict[str, Any] = {"scale": 0.3, "dropout": 0.0, "mask_mod": None}
     for steps in (
         (),
         (Softcap(0.7),),
@@ -134,5 +134,11 @@ def test_the_backend_reads_mask_and_score_mod_as_eager_does(qkv: tuple[Tensor, .
         (Softcap(0.7), DistanceBias(SLOPES), KeyBias(key_bias())),
     ):
         given = {"score_mod": chained(*steps), **rest}
-        expected = backends()["eager"].attend(*qkv, bound, **given)
-        assert_close(Triton().attend(*qkv, bound, **given), expected, rtol=1e-5, atol=1e-5)
+        expected = backends()["eager"].attend(*qkv, bound, normaliser=None, **given)
+        output = Triton().attend(*qkv, bound, normaliser=None, **given)
+        assert_close(output, expected, rtol=1e-5, atol=1e-5)
+        beside, found = Triton().attend_with_statistics(*qkv, bound, **given)
+        assert torch.equal(beside, output)
+        _, statistics = backends()["eager"].attend_with_statistics(*qkv, bound, **given)
+        for name in ("lse", "max_score", "entropy"):
+            assert_close(getattr(found, name), getattr(statistics, name), rtol=0, atol=1e-5)
