@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnframe.bench import Growth, Measured, Row
+from attnframe.bench import Growth, Line, Measured, Row
 from attnframe.bench.looking import short_name
 from attnframe.cli.output import print_table, write
 
@@ -97,35 +97,59 @@ COLUMNS: tuple[Column, ...] = (
     Column("note", "note", lambda row, growth: row.note or None, _plain),
 )
 
-# Columns that a terminal shows whatever is in them.
-_ALWAYS = ("timed", "variant", "backend", "length")
-_GROWTH = tuple(column for column in COLUMNS if column.key.endswith("_growth"))
+# Of a terminal's tables, whatever is in them.
+_NAMES = ("timed", "variant", "backend", "length")
+_FITTED = Column("lengths", "lengths", lambda row, growth: growth and f"{growth.shortest}-{growth.longest}", _plain)
 
 
 def print_rows(rows: Sequence[Row], growths: Sequence[Growth], rounds: int) -> None:
-    """Every column in a pipe. On a terminal first what all rows have in common, and the growth in a table of its own."""
+    """Every column and row in a pipe. On a terminal tables of the numbers, of growth and of kernels, and the notes;
+    what all rows have in common is said once."""
     by_line = {growth.line: growth for growth in growths}
     if not sys.stdout.isatty():
         _print(COLUMNS, rows, by_line)
         return
-    same = {column: values.pop() for column in COLUMNS if len(values := _values(column, rows, by_line)) == 1}
-    told = [f"{c.heading} {c.cell(v)}" for c, v in same.items() if c.is_setting and c.key not in _ALWAYS]
+    settings = [column for column in COLUMNS if column.is_setting]
+    # A line that cannot run has neither length nor batch.
+    found = {column: {column.value(row, None) for row in rows} - {None} for column in settings}
+    same = [column for column in settings if len(found[column]) == 1 and column.key not in _NAMES]
+    names = [column for column in settings if column not in same]
+    ran = [row for row in rows if row.length is not None]
     write(
-        f"{', '.join(told)}. module: a whole variant, from embeddings to embeddings. attend: from q, k and v alone.\n"
-        f"ms: median of up to {rounds} rounds; forward without gradients, backward alone. peak: memory of a call "
-        f"beyond what is there before. kernel: what ran in attend and took longest.\n\n"
+        f"{', '.join(f'{column.heading} {column.cell(found[column].pop())}' for column in same)}\n"
+        "module: a whole variant, from embeddings to embeddings; attend: what it asks of its backend, from q, k and v\n"
+        f"ms: median of {rounds} rounds, forward without gradients, backward alone\n"
+        "peak: memory beyond what is there before the call\n\n"
     )
-    hidden = {column for column in same if column.is_setting and column.key not in _ALWAYS}
-    shown = [c for c in COLUMNS if c not in hidden and c not in _GROWTH and "quartile" not in c.key]
-    _print([c for c in shown if _values(c, rows, by_line) != {None}], rows, by_line)
-    if growths:
-        write("\ngrowth: what one sequence takes is as its length to this power, over the longer lengths\n\n")
-        last = [row for row in rows if row.line in by_line and row.length == by_line[row.line].longest]
-        columns = [c for c in COLUMNS if c.is_setting and c not in hidden and c.key not in ("length", "batch")]
-        _print([*columns, _FITTED, *_GROWTH], last, by_line)
+    if ran:
+        numbers = [column for column in COLUMNS if column.key.endswith(("_seconds", "_tflops", "_peak_bytes"))]
+        _print([*names, *numbers], ran, by_line)
+        last = {row.line: row for row in sorted(ran, key=lambda row: row.length or 0) if row.forward is not None}
+        of_lines = [column for column in names if column.key not in ("length", "batch")]
+        if growths:
+            write("\ngrowth: what one sequence takes is as its length to this power, over the longer lengths\n\n")
+            exponents = [column for column in COLUMNS if column.key.endswith("_growth")]
+            _print([*of_lines, _FITTED, *exponents], [last[growth.line] for growth in growths], by_line)
+        write("\nkernels: what ran in attend and took longest\n\n")
+        kernels = [column for column in COLUMNS if column.key.endswith("_kernel")]
+        _print(
+            [*of_lines, *kernels], [last[line] for line in dict.fromkeys(row.line for row in ran) if line in last], {}
+        )
+    for sentence in _notes(rows):
+        write(f"\n{sentence}\n")
 
 
-_FITTED = Column("lengths", "lengths", lambda row, growth: growth and f"{growth.shortest} to {growth.longest}", _plain)
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """Each note once for a line, with the lengths that have it."""
+    lengths: dict[tuple[Line, str, str], list[int]] = {}
+    for row in rows:
+        if row.note:
+            lengths.setdefault((row.line, row.backend, row.note), []).extend([row.length] if row.length else [])
+    sentences = []
+    for (line, backend, note), having in lengths.items():
+        where = f" at length {', '.join(map(str, having))}" if having else ""
+        sentences.append(f"{line.timed} {line.label} {backend} {line.dtype}{where}: {note}")
+    return sentences
 
 
 def as_records(rows: Sequence[Row], growths: Sequence[Growth]) -> list[dict[str, Value]]:
@@ -164,9 +188,3 @@ def _print(columns: Sequence[Column], rows: Sequence[Row], by_line: dict[Any, Gr
 def _cell(column: Column, row: Row, by_line: dict[Any, Growth]) -> str | None:
     value = column.value(row, by_line.get(row.line))
     return None if value is None else column.cell(value)
-
-
-def _values(column: Column, rows: Sequence[Row], by_line: dict[Any, Growth]) -> set[Value]:
-    values = {column.value(row, by_line.get(row.line)) for row in rows}
-    # A line that cannot run has neither length nor batch.
-    return values - {None} if column.is_setting else values
