@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.options import SHARED, Option, as_declared, fits, read_signature
+from attnframe.options import SHARED, Option, as_declared, fits, override_value, read_signature
 
 _REFERENCE = re.compile(r"\bReference: (.*?)(https?://[^\s)>\]]+)")
 
@@ -76,6 +76,13 @@ class Variant:
         """Checked `options` in the types that the constructor declares: configs hold lists and names of members."""
         types_by_name = {option.name: option.type for option in self.all_options}
         return {name: as_declared(value, types_by_name[name]) for name, value in options.items()}
+
+    def labelled(self, options: Mapping[str, Any]) -> str:
+        """Its name, with those of the checked `options` that differ from its defaults."""
+        values = self.arguments(options)
+        changed = [o.name for o in self.all_options if values.get(o.name, o.default) != o.default]
+        inside = ", ".join(f"{name}={override_value(values[name])}" for name in changed)
+        return f"{self.name}({inside})" if inside else self.name
 
 
 _variants: dict[str, Variant] = {}

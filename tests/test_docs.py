@@ -104,8 +104,12 @@ def test_the_pages_hold_commands() -> None:
 
 
 def _takes_long(command: str) -> bool:
-    """Whether it runs the whole conformance suite, or makes the page of all variants."""
-    return (command.startswith("attnframe check") and "--only" not in command) or "--page" in command
+    """Whether it runs the whole conformance suite, makes the page of all variants, or measures."""
+    return (
+        (command.startswith("attnframe check") and "--only" not in command)
+        or "--page" in command
+        or command.startswith("attnframe bench")
+    )
 
 
 @pytest.mark.parametrize(

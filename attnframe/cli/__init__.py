@@ -26,6 +26,7 @@ COMMANDS = {
     "check": "does a variant keep the contract? Masks, gradients, decoding, patterns, ...",
     "list": "what can be chosen: variants, backends, models, data, ...",
     "backends": "which backend can run which variant here, and why not",
+    "bench": "time, TFLOP/s and memory of variants and backends, and how they grow with the length",
 }
 
 USAGE = """attnframe COMMAND [arguments]      from an attention idea to an honest answer

@@ -55,6 +55,7 @@ def prepare() -> None:
     store.store(name="train_schema", node=schema.TrainSchema)
     store.store(name="eval_schema", node=schema.EvalSchema)
     store.store(name="ablate_schema", node=schema.AblateSchema)
+    store.store(name="bench_schema", node=schema.BenchSchema)
     store.store(name="explain_schema", node=schema.ExplainSchema)
     store.store(name="translate_schema", node=schema.TranslateSchema)
     store.store(group="decoding", name="greedy_schema", node=schema.GreedySchema)

@@ -19,7 +19,6 @@ from attnframe.model.accounting import (
     count_attention,
     count_seq2seq,
 )
-from attnframe.options import override_value
 from attnframe.runs import building
 from attnframe.runs.matched_settings import match_of
 
@@ -107,7 +106,7 @@ def _rows(count: ModelCount) -> list[list[Any]]:
     rows: list[list[Any]] = [
         [
             site.site,
-            _variant(site),
+            registry.variants()[site.variant].labelled(site.options),
             site.layers,
             site.parameters,
             site.layer_parameters,
@@ -140,17 +139,6 @@ def _total(
 def _note(name: str, text: str) -> list[Any]:
     """A row without numbers."""
     return [name, text, *[None] * 6]
-
-
-def _variant(site: SiteCount) -> str:
-    """The variant's name, with the options that differ from its defaults."""
-    variant = registry.variants()[site.variant]
-    values = variant.arguments(site.options)
-    changed = [
-        option.name for option in variant.all_options if values.get(option.name, option.default) != option.default
-    ]
-    options = ", ".join(f"{name}={override_value(values[name])}" for name in changed)
-    return f"{site.variant}({options})" if options else site.variant
 
 
 def _cache(elements: int | None) -> int | str:

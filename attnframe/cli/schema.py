@@ -155,6 +155,37 @@ class AblateSchema:
 
 
 @dataclass
+class MeasuringSchema:
+    """What `attnframe bench` measures, and how often.
+
+    `timed` is module, attend or both. A batch has `batch` sequences, or with `tokens` so many tokens in all. In each of
+    `rounds` every line is timed once, after `warm_up` calls that do not count.
+    """
+
+    timed: list[str] = MISSING
+    lengths: list[int] = MISSING
+    dtypes: list[str] = MISSING
+    causal: bool = False
+    batch: int = 1
+    tokens: int | None = None
+    backward: bool = True
+    rounds: int = MISSING
+    warm_up: int = MISSING
+
+
+@dataclass
+class BenchSchema:
+    """One line of a benchmark: a variant on a backend, at the sizes of a model. `device` is auto, cpu or cuda."""
+
+    model: ModelSchema = field(default_factory=ModelSchema)
+    attention: Any = MISSING
+    backend: Any = MISSING
+    device: str = "auto"
+    seed: int = 0
+    bench: MeasuringSchema = field(default_factory=MeasuringSchema)
+
+
+@dataclass
 class OptimizerSchema:
     """AdamW, and what it minimises: the loss with its labels smoothed, and losses on the rows of attention.
 

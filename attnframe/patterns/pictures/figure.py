@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -15,26 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
-from attnframe.errors import UserError, did_you_mean
+from attnframe.errors import UserError
+from attnframe.patterns.pictures.figure_file import check_figure_path, settings_of_figures, write_figure
 from attnframe.patterns.pictures.figure_scale import FigureScale
 from attnframe.patterns.pictures.lettering import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
-
-_CANVASES = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG, "pdf": FigureCanvasPdf}
-# The same file for the same figure; `metadata` of each format without the time of day.
-_METADATA: dict[str, dict[str, str | None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 # Inches.
 _LARGEST_CELL: Final = 0.25
@@ -66,20 +57,6 @@ class Panel:
     values: Tensor
 
 
-def check_figure_path(path: Path) -> None:
-    """Raises `UserError` where no figure could be written: another suffix than png, svg and pdf, or no such folder."""
-    suffix = path.suffix.removeprefix(".").lower()
-    if suffix not in _CANVASES:
-        raise UserError(f"--figure {path}: its end says the format, {did_you_mean(suffix, _CANVASES)}")
-    # A Path would raise for what is too long to be a name.
-    if not os.path.isdir(path.parent):  # noqa: PTH112
-        raise UserError(f"--figure {path}: there is no folder {path.parent}")
-    if os.path.isdir(path):  # noqa: PTH112
-        raise UserError(f"--figure {path}: this is a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"--figure {path}: the folder {path.parent} cannot be written to")
-
-
 def save_figure(
     path: Path,
     rows: Sequence[Sequence[Panel]],
@@ -105,22 +82,14 @@ def save_figure(
     if not all(np.isfinite(array).all() for row in values for array in row):
         raise UserError(f"--figure {path}: there are numbers to draw that are not finite: the model has diverged")
     suffix = path.suffix.removeprefix(".").lower()
-    # Whoever has settings of his own for matplotlib gets the same figure.
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()
-        mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "attnframe", "pdf.fonttype": 42})
+    with settings_of_figures(), warnings.catch_warnings():
         installed = set(font_manager.get_font_names())
         fonts = ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
         mpl.rcParams["font.family"] = fonts
         # Of missing glyphs the caller is told in one line.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = _figure(rows, values, query_labels, key_labels, scale, largest, notes)
-        written = io.BytesIO()
-        _CANVASES[suffix](figure).print_figure(
-            written, format=suffix, dpi=200, bbox_inches="tight", pad_inches=0.05, metadata=_METADATA[suffix]
-        )
+        write_figure(_figure(rows, values, query_labels, key_labels, scale, largest, notes), path)
         missing = "" if suffix == "svg" else _missing("".join([*query_labels, *key_labels]), fonts)
-    _replace(path, written.getvalue())
     return missing
 
 
@@ -225,15 +194,3 @@ def _missing(text: str, fonts: Sequence[str]) -> str:
         known |= font_manager.get_font(font_manager.findfont(name)).get_charmap().keys()
     # What is not printable is not drawn at all.
     return "".join(dict.fromkeys(c for c in text if c.isprintable() and ord(c) not in known))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    # Its own name and not one made of `path`, which may be as long as a name can be.
-    partial = path.with_name(f".attnframe-{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(f"--figure {path}: it cannot be written: {error.strerror}") from error
