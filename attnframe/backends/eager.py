@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod, allowed, index_grid
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
     from attnframe.attention.mask import Mask
 
 

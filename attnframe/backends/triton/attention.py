@@ -5,17 +5,19 @@ Importing this imports triton and registers `attnframe::triton_attention`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import triton
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnframe.backends.triton.backward_keys import attention_backward_keys
 from attnframe.backends.triton.backward_queries import attention_backward_queries
 from attnframe.backends.triton.forward import attention_forward
 from attnframe.backends.triton.tilings import INTERPRETED, tiling
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 KERNELS = {
     "forward": attention_forward,

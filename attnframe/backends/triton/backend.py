@@ -6,12 +6,13 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+
     from attnframe.attention.mask import Mask
 
 _WIDEST = 128

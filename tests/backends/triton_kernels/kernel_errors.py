@@ -3,15 +3,17 @@ be."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from kernel_cases import Case, inputs, key_keep_of, scale_of
 from torch import Tensor
 
-from attnframe import Mask
-from attnframe.backends.eager import attention_weights, repeat_heads
+from attnframe.backends.eager import masked_softmax, repeat_heads
 
 ROWS = ("lse", "max_score", "entropy")
 GRADIENTS = ("d_q", "d_k", "d_v")
@@ -23,8 +25,16 @@ STATISTIC = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
 BESIDE_EAGER = {"float32": (3, 0), "float16": (2, 2), "bfloat16": (2, 2)}
 # With scores above this the LSE is right to 4 units in its last place, and the rest may be 3 times as far off as eager.
 GREAT_SCORE = 100.0
+# Limits that are missed: of which quantity, and why.
+MISSED = {
+    ("scores of 60", "bfloat16"): (
+        "d_q",
+        "δ is made of an output rounded to bfloat16, and rows are nearly one-hot; eager is three times as far off",
+    )
+}
 
 
+@functools.cache
 def allowed(case: Case) -> Tensor:
     """Bool[batch, 1, query, key] as the case says it, pair by pair."""
     keep = key_keep_of(case, torch.device("cpu"))
@@ -67,12 +77,11 @@ def formula(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
 
 def eager(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
     """The same as the backend `eager` has it, in the type of the inputs."""
-    mask = Mask(key_keep_of(case, q.device), case.causal, case.window, case.query_offset)
-    mask = mask.bind(case.batch, case.queries, case.keys, q.device)
-    weights = attention_weights(q, k, mask, scale=scale_of(case))
+    keep = allowed(case).to(q.device)
     scores = (q * scale_of(case)) @ repeat_heads(k, case.heads).transpose(-2, -1)
-    scores = scores.masked_fill(~mask.dense(), torch.finfo(scores.dtype).min)
-    blind = ~mask.dense().expand_as(scores).any(-1)
+    weights = masked_softmax(scores, keep)
+    scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
+    blind = ~keep.expand_as(scores).any(-1)
     lse = torch.logsumexp(scores, -1)
     log_weights = (scores - lse[..., None]).masked_fill(weights == 0, 0.0)
     return {
@@ -82,26 +91,20 @@ def eager(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
     }
 
 
-def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]:
-    """Runs the case on the kernels. Errors as {quantity: [the kernels', eager's]}, and what must hold exactly."""
-    from attnframe.backends.triton.attention import attention
-
+def measure(case: Case, dtype_name: str, device: torch.device, repeats: int = 1) -> dict[str, Any]:
+    """Runs the case on the kernels, `repeats` times, into memory full of NaN. Errors of the first run as {quantity:
+    [the kernels', eager's]}, and what must hold exactly."""
     tensors = inputs(case, getattr(torch, dtype_name), device)
-    result = attention(
-        *tensors,
-        scale=scale_of(case),
-        causal=case.causal,
-        window=case.window,
-        query_offset=case.query_offset,
-        key_keep=key_keep_of(case, device),
-        statistics=case.statistics,
-    )
-    found = {name: x for name, x in result._asdict().items() if x is not None}
     expected, own = formula(case, *tensors), eager(case, *tensors)
     cotangents = _cotangents(case, expected, tensors[0].dtype)
     blind = ~allowed(case).any(-1).expand(-1, case.heads, -1)
+    runs = []
+    for _ in range(repeats):
+        with _poisoned_memory():
+            found = _kernels(case, *tensors)
+            runs.append((found, _gradients(found, cotangents, tensors, blind)))
+    found, d_found = runs[0]
     d_expected = _gradients(expected, cotangents, tensors, blind)
-    d_found = _gradients(found, cotangents, tensors, blind)
     d_own = _gradients(own, cotangents, tensors, blind)
     errors = {"output": [_relative(x["output"], expected["output"]) for x in (found, own)]}
     for name in ROWS:
@@ -121,6 +124,11 @@ def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]
             and (found["lse"][blind.to(device)] == -torch.inf).all()
             and (not case.statistics or (found["entropy"][blind.to(device)] == 0).all())
         ),
+        "repeats_are_equal": all(
+            torch.equal(one, other)
+            for again, d_again in runs[1:]
+            for one, other in zip((*found.values(), *d_found), (*again.values(), *d_again), strict=True)
+        ),
         # For oracles that this process does not load.
         "statistics": {name: found[name].detach().cpu().double().flatten().tolist() for name in ROWS if name in found},
     }
@@ -128,7 +136,7 @@ def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]
 
 def complaints(case: Case, dtype_name: str, measured: dict[str, Any]) -> list[str]:
     """What is wrong with the result of `measure`, a line each."""
-    wrong = [what for what in ("finite", "blind_rows_are_zero") if not measured[what]]
+    wrong = [what for what in ("finite", "blind_rows_are_zero", "repeats_are_equal") if not measured[what]]
     greatest = measured["greatest_score"]
     times, ulps = BESIDE_EAGER[dtype_name]
     for name, (error, own) in measured["errors"].items():
@@ -142,6 +150,35 @@ def complaints(case: Case, dtype_name: str, measured: dict[str, Any]) -> list[st
         if not error <= limit:
             wrong.append(f"{name} is off by {error:.3g}, eager by {own:.3g}; the limit is {limit:.3g}")
     return wrong
+
+
+def _kernels(case: Case, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
+    from attnframe.backends.triton.attention import attention
+
+    result = attention(
+        q,
+        k,
+        v,
+        scale=scale_of(case),
+        causal=case.causal,
+        window=case.window,
+        query_offset=case.query_offset,
+        key_keep=key_keep_of(case, q.device),
+        statistics=case.statistics,
+    )
+    return {name: x for name, x in result._asdict().items() if x is not None}
+
+
+@contextmanager
+def _poisoned_memory() -> Iterator[None]:
+    """Within it, what is allocated and never written is NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _cotangents(case: Case, expected: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
