@@ -86,6 +86,27 @@ CASES: dict[str, Case] = {
 
 POINTS = list(itertools.product(CASES, DTYPES))
 
+LONGER = 7
+
+
+def _longer(case: Case) -> Case:
+    window = case.window if case.window is None or case.window > case.keys else case.window * LONGER
+    return dataclasses.replace(
+        case,
+        queries=case.queries * LONGER,
+        keys=case.keys * LONGER,
+        query_offset=case.query_offset * LONGER,
+        window=window,
+    )
+
+
+# For a GPU, where a tile holds the whole of most cases.
+LONG_CASES: dict[str, Case] = {
+    f"{name}, {LONGER} times as long": _longer(case)
+    for name, case in CASES.items()
+    if 0 < case.keys < 100 and case.queries < 100
+}
+
 
 def inputs(case: Case, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v, leaves that need a gradient, rounded to `dtype` and laid out as the case says."""
