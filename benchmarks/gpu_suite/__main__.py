@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = report.document(facts, answered, measured, skipped, time.monotonic() - begun)
     options.out.mkdir(parents=True, exist_ok=True)
     text = report.summary(found)
-    (options.out / "gpu_suite.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (options.out / "gpu_suite.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (options.out / "gpu_suite.txt").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\n{options.out / 'gpu_suite.json'}")
     return 1 if found["wrong"] else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +36,7 @@ def document(
         lost += [{"what": f"{name} in {row}", "why": why} for name, why in answer["declined"].items()]
     wrong = [f"{p['case']}, {p['dtype']}, {p['subject']}: {'; '.join(p['complaints'])}" for p in tried if _is_wrong(p)]
     wrong += [complaint for _, answer in measured for complaint in answer["complaints"]]
-    return {
+    found = {
         "version": VERSION,
         "machine": dict(machine),
         "seconds": round(seconds, 1),
@@ -51,6 +52,7 @@ def document(
         "points": tried,
         "skipped": [*map(dict, skipped), *lost],
     }
+    return _in_json(found)
 
 
 def summary(found: Mapping[str, Any]) -> str:
@@ -78,6 +80,15 @@ def summary(found: Mapping[str, Any]) -> str:
     if found["skipped"]:
         lines += ["", "Skipped", *(f"  {skipped['what']}: {skipped['why']}" for skipped in found["skipped"])]
     return "\n".join(lines)
+
+
+def _in_json(value: Any) -> Any:
+    """JSON has no NaN and no infinity: as words."""
+    if isinstance(value, Mapping):
+        return {key: _in_json(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_json(of) for of in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_wrong(point: Mapping[str, Any]) -> bool:
