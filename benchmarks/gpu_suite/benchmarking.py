@@ -11,11 +11,15 @@ from kernel_errors import GRADIENT, OUTPUT
 from torch import Tensor
 
 from gpu_suite import contenders, l1_pass, timing
+from gpu_suite.machine import is_lost
 from gpu_suite.processes import Answer, Question, serve
 from gpu_suite.rows import Row, tflops
 
 Call = Callable[[], tuple[Any, ...]]
 Result = tuple[Any, ...]
+
+OURS = (contenders.OURS, contenders.STATISTICS, l1_pass.PASS, l1_pass.ROWS)
+"""Whose failure is an error of ours, and not a contender less."""
 
 
 def measure(question: Question, device: torch.device, instruments: Instruments | None = None) -> Answer:
@@ -25,6 +29,7 @@ def measure(question: Question, device: torch.device, instruments: Instruments |
     instruments = instruments or Instruments()
     tensors = contenders.inputs(row, device)
     declined: dict[str, str] = {}
+    wrong: list[str] = []
     if row.direction == "reductions":
         if why := l1_pass.missing():
             return {"contenders": {}, "declined": {l1_pass.PASS: why}, "complaints": []}
@@ -46,6 +51,10 @@ def measure(question: Question, device: torch.device, instruments: Instruments |
         except Exception as error:  # whatever keeps a contender out is said in its place
             calls.pop(name, None)
             declined[name] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            if name in OURS:
+                wrong.append(f"{row}: {name} failed: {declined[name]}")
+            if is_lost(device):
+                return {"contenders": {}, "declined": declined, "complaints": wrong, "last": True}
     apart = differences(results, pairs)
     results.clear()
     limit = 2 * (GRADIENT if row.direction == "backward" else OUTPUT)["bfloat16"]
@@ -59,7 +68,7 @@ def measure(question: Question, device: torch.device, instruments: Instruments |
             "kernels": instruments.kernels(calls[name]),
             **({"difference": apart[name], "from": pairs[name]} if name in apart else {}),
         }
-    wrong = [
+    wrong += [
         f"{row}: {name} is {far:.3g} from {pairs[name]}; the limit is {limit:.3g}"
         for name, far in apart.items()
         if not far <= limit

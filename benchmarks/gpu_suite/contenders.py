@@ -85,10 +85,13 @@ def _sdpa(kernel: SDPBackend, row: Row, q: Tensor, k: Tensor, v: Tensor) -> tupl
 @functools.cache
 def _flex() -> Callable[..., tuple[Tensor, ...]]:
     import torch._dynamo.config as compiler_config
+    import torch._functorch.config as autograd_config
     from torch.nn.attention.flex_attention import flex_attention
 
     # One kernel for each shape, which is the fastest that it has without a search.
     compiler_config.recompile_limit = 64
+    # Its backward is run again and again.
+    autograd_config.donated_buffer = False
     compiled = torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
     def run(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, ...]:

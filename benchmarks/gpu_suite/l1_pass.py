@@ -14,6 +14,7 @@ from gpu_suite.rows import Row
 
 MODULE = "attnframe.backends.reductions"
 PASS = "key reductions"
+ROWS = "row reductions"
 EAGER = "eager"
 BLOCK = 64
 LONGEST_EAGER = 4096
@@ -53,5 +54,5 @@ def calls(row: Row, q: Tensor, k: Tensor, v: Tensor, cotangent: Tensor) -> dict[
         return weights.sum(2), pooled
 
     forward = Row("forward", row.causal, row.head_dim, row.length)
-    found = {OURS: prepared(OURS, forward, q, k, v, cotangent), PASS: keys, "row reductions": rows}
+    found = {OURS: prepared(OURS, forward, q, k, v, cotangent), PASS: keys, ROWS: rows}
     return found | ({EAGER: materialised} if row.length <= LONGEST_EAGER else {})

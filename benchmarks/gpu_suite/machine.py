@@ -40,6 +40,16 @@ def machine() -> dict[str, Any]:
     return found
 
 
+def is_lost(device: torch.device) -> bool:
+    """Whether this process gets no more from its GPU, as after an access to foreign memory."""
+    try:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
+
+
 def _said_by(*command: str) -> str | None:
     try:
         said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

@@ -78,5 +78,5 @@ def kernels(call: Callable[[], Any]) -> list[dict[str, Any]]:
     spent: dict[str, float] = {}
     for event in seen.events():
         if event.device_type == DeviceType.CUDA:
-            spent[event.name] = spent.get(event.name, 0.0) + event.self_device_time_total / 1000
+            spent[event.name] = spent.get(event.name, 0.0) + event.time_range.elapsed_us() / 1000
     return [{"name": name, "ms": round(ms, 6)} for name, ms in sorted(spent.items(), key=lambda item: -item[1])]
