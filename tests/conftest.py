@@ -77,8 +77,10 @@ def _skip_what_the_backend_declines(item: pytest.Item) -> Generator[None, object
     try:
         return (yield)
     except UserError as error:
-        # What builds a whole model says besides for which site.
-        refusal = error if isinstance(error, BackendError) else error.__cause__
+        # What builds a whole model says besides for which site, and a run says it again when its folder is closed.
+        refusal: BaseException | None = error
+        while refusal is not None and not isinstance(refusal, BackendError):
+            refusal = refusal.__cause__
         declined = isinstance(refusal, BackendError) and str(refusal).startswith(f"backend={chosen} cannot run")
         if chosen is None or chosen == "eager" or not declined:
             raise

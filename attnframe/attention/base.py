@@ -6,10 +6,9 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnframe.attention.caching import KeptTokens
@@ -20,6 +19,9 @@ from attnframe.backends import MaskMod, Normaliser, Request, Resolution, ScoreMo
 from attnframe.backends.resolution import AUTO
 from attnframe.backends.score_mods import kinds
 from attnframe.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Attention(nn.Module):

@@ -7,12 +7,13 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from attnframe.attention.mask import Mask
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
     from attnframe.attention.base import Attention
 
 

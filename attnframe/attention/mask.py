@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
 
 T = TypeVar("T")
 

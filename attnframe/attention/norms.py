@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class RMSNorm(nn.RMSNorm):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from attnframe.attention.base import Attention
@@ -14,6 +14,9 @@ from attnframe.attention.functional import merge_heads, split_heads
 from attnframe.attention.mask import Mask
 from attnframe.errors import UserError
 from attnframe.registry import register_attention
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 
 @register_attention("relative_bias")

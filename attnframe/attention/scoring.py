@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnframe.attention.functional import rotate
@@ -13,6 +13,9 @@ from attnframe.attention.mask import Mask
 from attnframe.attention.norms import RMSNorm
 from attnframe.backends import ScoreMod, Softcap, chained
 from attnframe.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Scoring(nn.Module):

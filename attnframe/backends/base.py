@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
     from attnframe.attention.mask import Mask
     from attnframe.backends.row_statistics import RowStatistics
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
@@ -15,6 +14,8 @@ from torch.nn.attention.flex_attention import BlockMask
 from attnframe.backends.base import MaskMod, ScoreMod
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool
+
     from attnframe.attention.mask import Mask
 
 _BLOCK = 128

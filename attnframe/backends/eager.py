@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +12,8 @@ from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, Score
 from attnframe.backends.scores import dense_scores, repeat_heads
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
     from attnframe.attention.mask import Mask
 
 __all__ = ["Eager", "attention_weights", "masked_softmax", "repeat_heads"]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import flex_attention
@@ -21,6 +20,8 @@ from attnframe.backends.block_masks import block_mask, filled_up, scalar, shifte
 from attnframe.errors import UserError
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+
     from attnframe.attention.mask import Mask
 
 _LEAST_CUDA_DIM = 16

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -13,6 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod, allowed
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+
     from attnframe.attention.mask import Mask
 
 

@@ -5,11 +5,10 @@ Importing this imports triton and registers `attnframe::triton_attention`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import triton
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnframe.backends.triton.backward_keys import attention_backward_keys
@@ -17,6 +16,9 @@ from attnframe.backends.triton.backward_queries import attention_backward_querie
 from attnframe.backends.triton.forward import attention_forward
 from attnframe.backends.triton.launching import as_bytes, launch_options, padded, rows_contiguous, sizes, strides
 from attnframe.backends.triton.tilings import INTERPRETED, tiling
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 KERNELS = {
     "forward": attention_forward,

@@ -7,7 +7,6 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from attnframe.backends.base import Backend, MaskMod, Normaliser, Request, ScoreMod
@@ -15,6 +14,8 @@ from attnframe.backends.row_statistics import RowStatistics
 from attnframe.backends.score_mods import DistanceBias, KeyBias, Softcap, links
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+
     from attnframe.attention.mask import Mask
     from attnframe.backends.triton.attention import AttentionOutput
 

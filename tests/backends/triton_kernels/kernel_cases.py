@@ -37,6 +37,11 @@ class Case:
     key_bias: str | None = None
     fast: bool = False
 
+    @property
+    def changes_scores(self) -> bool:
+        """Whether softcap, slopes or biases do."""
+        return self.softcap is not None or self.slopes or self.key_bias is not None
+
 
 # The pairs that FlashAttention is tried on: https://github.com/Dao-AILab/flash-attention, tests/test_flash_attn.py.
 FLASH_ATTENTION_LENGTHS = [
@@ -114,6 +119,27 @@ CASES: dict[str, Case] = {
 }
 
 POINTS = list(itertools.product(CASES, DTYPES))
+
+LONGER = 7
+
+
+def _longer(case: Case) -> Case:
+    window = case.window if case.window is None or case.window > case.keys else case.window * LONGER
+    return dataclasses.replace(
+        case,
+        queries=case.queries * LONGER,
+        keys=case.keys * LONGER,
+        query_offset=case.query_offset * LONGER,
+        window=window,
+    )
+
+
+# For a GPU, where a tile holds the whole of most cases.
+LONG_CASES: dict[str, Case] = {
+    f"{name}, {LONGER} times as long": _longer(case)
+    for name, case in CASES.items()
+    if 0 < case.keys < 100 and case.queries < 100
+}
 
 
 def inputs(case: Case, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,17 +3,21 @@ be."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from kernel_cases import Case, inputs, key_bias_of, key_keep_of, scale_of, slopes_of
 from torch import Tensor
 
-from attnframe import Mask
 from attnframe.backends import DistanceBias, KeyBias, ScoreMod, Softcap, chained
 from attnframe.backends.base import index_grid
-from attnframe.backends.eager import attention_weights, repeat_heads
+from attnframe.backends.eager import masked_softmax, repeat_heads
+
+Attend = Callable[..., dict[str, Tensor]]
 
 ROWS = ("lse", "max_score", "entropy")
 GRADIENTS = ("d_q", "d_k", "d_v", "d_key_bias")
@@ -28,6 +32,7 @@ BESIDE_EAGER = {"float32": (3, 0), "float16": (2, 2), "bfloat16": (2, 2)}
 GREAT_SCORE = 100.0
 
 
+@functools.cache
 def allowed(case: Case) -> Tensor:
     """Bool[batch, 1, query, key] as the case says it, pair by pair."""
     keep = key_keep_of(case, torch.device("cpu"))
@@ -87,14 +92,12 @@ def formula(case: Case, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None
 
 def eager(case: Case, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> dict[str, Tensor]:
     """The same as the backend `eager` has it, in the type of the inputs."""
-    mask = Mask(key_keep_of(case, q.device), case.causal, case.window, case.query_offset)
-    mask = mask.bind(case.batch, case.queries, case.keys, q.device)
-    score_mod = _score_mod(case, key_bias, q.device)
-    weights = attention_weights(q, k, mask, scale=scale_of(case), score_mod=score_mod)
+    keep = allowed(case).to(q.device)
     scores = (q * scale_of(case)) @ repeat_heads(k, case.heads).transpose(-2, -1)
+    score_mod = _score_mod(case, key_bias, q.device)
     if score_mod is not None:
         scores = score_mod(scores, *index_grid(scores.shape, case.query_offset, q.device))
-    keep = allowed(case).to(q.device)
+    weights = masked_softmax(scores, keep)
     scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
     blind = ~keep.expand_as(scores).any(-1)
     lse = torch.logsumexp(scores, -1)
@@ -115,34 +118,48 @@ def _score_mod(case: Case, key_bias: Tensor | None, device: torch.device) -> Sco
     )
 
 
-def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]:
-    """Runs the case on the kernels. Errors as {quantity: [the kernels', eager's]}, and what must hold exactly."""
+def kernels(case: Case, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> dict[str, Tensor]:
+    """The same as the kernels have it."""
     from attnframe.backends.triton.attention import attention
 
-    tensors: tuple[Tensor, ...] = inputs(case, getattr(torch, dtype_name), device)
-    key_bias = key_bias_of(case, device)
     result = attention(
-        *tensors,
+        q,
+        k,
+        v,
         scale=scale_of(case),
         causal=case.causal,
         window=case.window,
         query_offset=case.query_offset,
-        key_keep=key_keep_of(case, device),
+        key_keep=key_keep_of(case, q.device),
         statistics=case.statistics,
         softcap=case.softcap,
-        slopes=slopes_of(case, device),
+        slopes=slopes_of(case, q.device),
         key_bias=key_bias,
     )
+    return {name: x for name, x in result._asdict().items() if x is not None}
+
+
+def measure(
+    case: Case, dtype_name: str, device: torch.device, repeats: int = 1, attend: Attend | None = None
+) -> dict[str, Any]:
+    """Runs the case `repeats` times into memory full of NaN, on the kernels or on what `attend` says. Errors of the
+    first run as {quantity: [its own, eager's]}, and what must hold exactly."""
+    tensors: tuple[Tensor, ...] = inputs(case, getattr(torch, dtype_name), device)
+    key_bias = key_bias_of(case, device)
     if key_bias is not None:
         tensors = (*tensors, key_bias)
-    found = {name: x for name, x in result._asdict().items() if x is not None}
     # Leaves of their own, for the gradient of a narrow one would be rounded.
     exact = tuple(x.detach().to("cpu", torch.float64).requires_grad_() for x in tensors)
     expected, own = formula(case, *exact), eager(case, *tensors)
     cotangents = _cotangents(case, expected, tensors[0].dtype)
     blind = ~allowed(case).any(-1).expand(-1, case.heads, -1)
+    runs = []
+    for _ in range(repeats):
+        with _poisoned_memory():
+            found = (attend or kernels)(case, *tensors)
+            runs.append((found, _gradients(found, cotangents, tensors, blind)))
+    found, d_found = runs[0]
     d_expected = _gradients(expected, cotangents, exact, blind)
-    d_found = _gradients(found, cotangents, tensors, blind)
     d_own = _gradients(own, cotangents, tensors, blind)
     errors = {"output": [_relative(x["output"], expected["output"]) for x in (found, own)]}
     for name in ROWS:
@@ -160,17 +177,22 @@ def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]
         "blind_rows_are_zero": bool(
             (found["output"][blind.to(device)] == 0).all()
             and (d_found[0][blind.to(device)] == 0).all()
-            and (found["lse"][blind.to(device)] == -torch.inf).all()
-            and (not case.statistics or (found["entropy"][blind.to(device)] == 0).all())
+            and ("lse" not in found or (found["lse"][blind.to(device)] == -torch.inf).all())
+            and ("entropy" not in found or (found["entropy"][blind.to(device)] == 0).all())
+        ),
+        "repeats_are_equal": all(
+            torch.equal(one, other)
+            for again, d_again in runs[1:]
+            for one, other in zip((*found.values(), *d_found), (*again.values(), *d_again), strict=True)
         ),
         # For oracles that this process does not load.
         "statistics": {name: found[name].detach().cpu().double().flatten().tolist() for name in ROWS if name in found},
     }
 
 
-def complaints(case: Case, dtype_name: str, measured: dict[str, Any]) -> list[str]:
-    """What is wrong with the result of `measure`, a line each."""
-    wrong = [what for what in ("finite", "blind_rows_are_zero") if not measured[what]]
+def complaints(case: Case, dtype_name: str, measured: dict[str, Any], beside_eager: bool = True) -> list[str]:
+    """What is wrong with the result of `measure`, a line each; `beside_eager` is whether its error counts too."""
+    wrong = [what for what in ("finite", "blind_rows_are_zero", "repeats_are_equal") if not measured[what]]
     greatest, uncapped = measured["greatest_score"], measured["greatest_product"]
     times, ulps = BESIDE_EAGER[dtype_name]
     for name, (error, own) in measured["errors"].items():
@@ -181,11 +203,23 @@ def complaints(case: Case, dtype_name: str, measured: dict[str, Any]) -> list[st
             limit = 4 * last_place if greatest > GREAT_SCORE else limit
         elif max(greatest, uncapped) > GREAT_SCORE:
             limit = max(limit, 3 * own)
-        elif name == "output":
+        elif name == "output" and beside_eager:
             limit = min(limit, beside)
         if not error <= limit:
             wrong.append(f"{name} is off by {error:.3g}, eager by {own:.3g}; the limit is {limit:.3g}")
     return wrong
+
+
+@contextmanager
+def _poisoned_memory() -> Iterator[None]:
+    """Within it, what is allocated and never written is NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _cotangents(case: Case, expected: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
