@@ -61,8 +61,10 @@ def test_a_gpu_runs_its_own_tilings_and_those_for_all() -> None:
 def test_what_runs_beside_each_other_needs_other_kernels() -> None:
     first = [point for point in HOPPER if point.subject == HOPPER[0].subject and point.dtype == HOPPER[0].dtype][:5]
     kernels = {
-        (case.head_dim, case.value_dim, case.causal, case.window is None, case.key_keep, case.statistics, case.layout)
-        + (case.softcap, case.slopes, case.key_bias)
+        (
+            *(case.head_dim, case.value_dim, case.causal, case.window is None, case.key_keep, case.statistics),
+            *(case.layout, case.softcap, case.slopes, case.key_bias),
+        )
         for case in (case_of(point.case) for point in first)
     }
     assert len(kernels) == len(first)
