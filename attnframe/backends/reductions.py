@@ -145,8 +145,9 @@ def _check(q: Tensor, k: Tensor, mask: Mask) -> None:
 
 def _kernels_take(q: Tensor, k: Tensor, score_mod: ScoreMod | None, mask_mod: MaskMod | None) -> bool:
     heads, key_heads, width = q.shape[1], k.shape[1], q.shape[-1]
-    changed = {"score_mod": score_mod is not None, "mask_mod": mask_mod is not None}
-    return not Triton().unsupported(Request(q.device.type, q.dtype, heads, key_heads, width, width, **changed))
+    request = Request(q.device.type, q.dtype, heads, key_heads, width, width, mask_mod=mask_mod is not None)
+    # Scores changed by a name that the attention kernels know are unknown to these.
+    return score_mod is None and not Triton().unsupported(request)
 
 
 def _wide(q: Tensor) -> torch.dtype:
