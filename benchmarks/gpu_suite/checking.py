@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import reduction_errors
 import torch
 from kernel_cases import Case, key_keep_of, scale_of
 from kernel_errors import complaints, measure
@@ -18,14 +19,14 @@ from torch import Tensor
 from attnframe import Mask
 from attnframe.backends import Sdpa
 from gpu_suite.machine import is_lost
-from gpu_suite.points import INTERPRETER, SDPA, Point, case_of
+from gpu_suite.points import INTERPRETER, REDUCTIONS, SDPA, Point, case_of
 from gpu_suite.processes import Answer, Question, serve
 
 REPEATS = 3
 
 
 def check(question: Question, device: torch.device) -> Answer:
-    """What `kernel_errors.measure` finds at this point, and what that is worth."""
+    """What `measure` of `kernel_errors` or `reduction_errors` finds at this point, and what that is worth."""
     point = Point(**question)
     case = case_of(point.case)
     begun = time.monotonic()
@@ -35,12 +36,17 @@ def check(question: Question, device: torch.device) -> Answer:
             # It has no statistics, and sums gradients in any order.
             case = dataclasses.replace(case, statistics=False)
             measured = measure(case, point.dtype, device, attend=sdpa)
+            # How near to eager they come is promised of our kernels.
+            wrong = complaints(case, point.dtype, measured, beside_eager=False)
+        elif point.subject.startswith(REDUCTIONS):
+            with chosen(point.subject.removeprefix(REDUCTIONS)):
+                measured = reduction_errors.measure(case, point.dtype, device, repeats=REPEATS)
+            wrong = reduction_errors.complaints(case, point.dtype, measured)
         else:
             with chosen(point.subject):
                 measured = measure(case, point.dtype, device, repeats=REPEATS)
+            wrong = complaints(case, point.dtype, measured)
         answer["errors"] = measured["errors"]
-        # How near to eager they come is promised of our kernels.
-        wrong = complaints(case, point.dtype, measured, beside_eager=point.subject != SDPA)
     except Exception as error:  # whatever a launch may raise is what is wrong with it
         lines = str(error).strip().splitlines() or [""]
         wrong = [f"{type(error).__name__}: {lines[0]}"]

@@ -11,13 +11,15 @@ from kernel_cases import CASES, LONG_CASES, Case
 
 INTERPRETER = "interpreter"
 SDPA = "sdpa"
+REDUCTIONS = "reductions on "
 # What most training uses comes first.
 DTYPES = ("bfloat16", "float16", "float32")
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A case in a dtype, on a `subject`: a tiling of the table as "architecture/width", "interpreter" or "sdpa"."""
+    """A case in a dtype, on a `subject`: a tiling of the table as "architecture/width", "interpreter" or "sdpa"; after
+    "reductions on " it is the kernels that sum the pattern up."""
 
     case: str
     dtype: str
@@ -37,8 +39,8 @@ def architectures(capability: tuple[int, int], table: Mapping[str, Any]) -> list
 
 
 def points(architectures: Sequence[str], table: Mapping[str, Any]) -> list[Point]:
-    """Every case on every tiling wide enough for it, first on the one that it gets where nobody chooses; those after
-    sdpa, which is tried on the table as it is."""
+    """Every case on every tiling wide enough for it, first on the one that it gets where nobody chooses; then sdpa,
+    on the table as it is, and the reductions."""
     passes: list[list[Point]] = [[], [], []]
     for dtype in DTYPES:
         for name in (*CASES, *LONG_CASES):
@@ -52,12 +54,17 @@ def points(architectures: Sequence[str], table: Mapping[str, Any]) -> list[Point
                 for width in fitting:
                     chosen = architecture == architectures[0] and width == fitting[0]
                     passes[0 if chosen else 2].append(Point(name, dtype, f"{architecture}/{width}"))
+                    if not case.changes_scores:
+                        subject = f"{REDUCTIONS}{architecture}/{width}"
+                        passes[1 if chosen else 2].append(Point(name, dtype, subject))
     return [point for part in passes for point in _apart(part)]
 
 
 def interpreted_points() -> list[Point]:
     """A few for Triton's interpreter, which takes a second for each."""
-    return [Point("plain", dtype, INTERPRETER) for dtype in DTYPES] + [Point("holes", "float32", INTERPRETER)]
+    return [Point("plain", dtype, INTERPRETER) for dtype in DTYPES] + [
+        Point("holes", "float32", subject) for subject in (INTERPRETER, f"{REDUCTIONS}{INTERPRETER}")
+    ]
 
 
 def _apart(points: Sequence[Point]) -> list[Point]:

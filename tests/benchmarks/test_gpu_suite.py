@@ -66,12 +66,12 @@ def test_in_the_interpreter_it_tries_cases_and_writes_them_down(tmp_path: Path) 
     result = suite("--interpret", "--out", str(tmp_path))
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads((tmp_path / "gpu_suite.json").read_text(encoding="utf-8"))
-    assert found["verdicts"] == {"right": 4}
+    assert found["verdicts"] == {"right": 5}
     assert {point["dtype"] for point in found["points"]} == {"bfloat16", "float16", "float32"}
-    assert all(point["errors"]["d_q"][0] > 0 for point in found["points"])
+    assert all(point["errors"].get("d_q", point["errors"].get("received"))[0] > 0 for point in found["points"])
     assert found["machine"]["gpu"] is None
     assert [skipped["what"] for skipped in found["skipped"]] == ["the benchmark"]
-    assert "4 points, 4 right, 0 wrong" in result.stdout
+    assert "5 points, 5 right, 0 wrong" in result.stdout
     assert (tmp_path / "gpu_suite.txt").read_text(encoding="utf-8") in result.stdout
 
 

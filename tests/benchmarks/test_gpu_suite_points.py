@@ -24,6 +24,11 @@ def test_every_case_is_tried_on_every_tiling_that_holds_it() -> None:
         if max(case_of(name).head_dim, case_of(name).value_dim) <= int(width)
     }
     expected |= {(name, dtype, "sdpa") for name, case in CASES.items() for dtype in DTYPES if not case.changes_scores}
+    expected |= {
+        (name, dtype, f"reductions on {subject}")
+        for name, dtype, subject in expected
+        if subject != "sdpa" and not case_of(name).changes_scores
+    }
     assert {(point.case, point.dtype, point.subject) for point in HOPPER} == expected
     assert {subject for _, _, subject in expected} >= {
         f"{architecture}/{width}" for architecture in TABLE for width in TABLE[architecture]["float16"]

@@ -155,7 +155,7 @@ def measure(
     blind = ~allowed(case).any(-1).expand(-1, case.heads, -1)
     runs = []
     for _ in range(repeats):
-        with _poisoned_memory():
+        with poisoned_memory():
             found = (attend or kernels)(case, *tensors)
             runs.append((found, _gradients(found, cotangents, tensors, blind)))
     found, d_found = runs[0]
@@ -211,7 +211,7 @@ def complaints(case: Case, dtype_name: str, measured: dict[str, Any], beside_eag
 
 
 @contextmanager
-def _poisoned_memory() -> Iterator[None]:
+def poisoned_memory() -> Iterator[None]:
     """Within it, what is allocated and never written is NaN."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)

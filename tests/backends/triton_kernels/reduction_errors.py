@@ -8,7 +8,7 @@ from unittest import mock
 
 import torch
 from kernel_cases import Case, inputs, key_keep_of, scale_of
-from kernel_errors import GREAT_SCORE, STATISTIC, allowed, formula
+from kernel_errors import GREAT_SCORE, STATISTIC, allowed, formula, poisoned_memory
 from torch import Tensor
 
 from attnframe import Mask
@@ -16,7 +16,7 @@ from attnframe.backends import attention_weights, chunked_reductions, reductions
 
 EDGES = [-33, -16, -2, -1, 0, 5, 40]
 SINKS = 3
-# Blocks of whole tiles, in the interpreter those of few queries and those of many.
+# Blocks of whole tiles: those of few queries in the interpreter, and all others.
 BLOCKS = (32, 128)
 
 # Greatest error of a share, absolute, and of a sum of shares or a position, relative to the greatest of them.
@@ -24,8 +24,9 @@ SHARES = ("largest_weight", "sink_mass", "pooled_map", "distance_profile")
 SUMS = ("received", "mean_position", "mean_distance")
 
 
-def pattern_sums(weights: Tensor, blind: Tensor, case: Case, keep: Tensor) -> dict[str, Tensor]:
-    """Of a pattern [batch, heads, query, key] all that the kernels give, with `keep` as the kept queries."""
+def pattern_sums(weights: Tensor, blind: Tensor, case: Case, keep: Tensor, block: int) -> dict[str, Tensor]:
+    """Of a pattern [batch, heads, query, key] all that the kernels give, with `keep` as the kept queries, in blocks of
+    block x block."""
     batch, heads, queries, keys = weights.shape
     query, key = (torch.arange(n, dtype=weights.dtype) for n in (queries, keys))
     distance = (key - query[:, None] - case.query_offset).round()
@@ -37,7 +38,6 @@ def pattern_sums(weights: Tensor, blind: Tensor, case: Case, keep: Tensor) -> di
     first = kept & (kept.cumsum(-1) <= SINKS)
     ends = [-torch.inf, *EDGES, torch.inf]
     in_bucket = [(distance > above) & (distance <= last) for above, last in itertools.pairwise(ends)]
-    block = BLOCKS[queries >= 256]
     pooled = [
         torch.stack([part.sum((-2, -1)) for part in strip.split(block, dim=-1)], -1)
         / of_rows.sum(-1).clamp(min=1)[..., None]
@@ -55,20 +55,22 @@ def pattern_sums(weights: Tensor, blind: Tensor, case: Case, keep: Tensor) -> di
     }
 
 
-def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]:
-    """Runs the case on the kernels. Errors as {quantity: [the kernels', eager's]}, and what must hold exactly."""
+def measure(case: Case, dtype_name: str, device: torch.device, repeats: int | None = None) -> dict[str, Any]:
+    """Runs the case on the kernels `repeats` times (unless given twice where it is `fast`, else once), into memory full
+    of NaN. Errors as {quantity: [the kernels', eager's]}, and what must hold exactly."""
     from attnframe.backends.triton.reductions import takes
 
     q, k, v = (x.detach() for x in inputs(case, getattr(torch, dtype_name), device))
     mask = Mask(key_keep_of(case, device), case.causal, case.window, case.query_offset)
     mask = mask.bind(case.batch, case.queries, case.keys, device)
     keep = (torch.arange(case.queries) % 5 != 1).expand(case.batch, -1)
-    block = BLOCKS[case.queries >= 256]
+    block = BLOCKS[case.queries >= 256 or device.type == "cuda"]
     assert takes(block, EDGES, q)
 
     def run() -> dict[str, Tensor]:
         # In the interpreter too, and nothing by chunks.
         with (
+            poisoned_memory(),
             mock.patch.object(reductions, "_kernels_take", return_value=True),
             mock.patch.object(chunked_reductions, "_chunks", side_effect=AssertionError),
         ):
@@ -86,12 +88,11 @@ def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]
             )
         return {name: x.cpu() for name, x in {**vars(rows), **vars(sums)}.items()}
 
-    found = run()
-    again = run() if case.fast else found
+    found, *others = [run() for _ in range(repeats or 1 + case.fast)]
     right = {name: x.detach() for name, x in formula(case, q, k, v).items()}
     blind = ~allowed(case).any(-1).expand(-1, case.heads, -1)
     own = attention_weights(q, k, mask, scale=scale_of(case)).cpu()
-    expected, by_eager = (pattern_sums(x.double(), blind, case, keep) for x in (right["weights"], own))
+    expected, by_eager = (pattern_sums(x.double(), blind, case, keep, block) for x in (right["weights"], own))
     errors = {name: [_error(x[name], expected[name], name) for x in (found, by_eager)] for name in expected}
     errors |= {name: [_error(found[name], right[name], name), 0.0] for name in ("lse", "entropy")}
     # Which of two nearly equal weights is the greater is a matter of rounding: the chosen one is as good.
@@ -101,7 +102,9 @@ def measure(case: Case, dtype_name: str, device: torch.device) -> dict[str, Any]
     return {
         "errors": errors,
         "greatest_score": max(right["max_score"][~blind].abs().tolist(), default=0.0),
-        "same_bits": all(torch.equal(x.nan_to_num(), again[name].nan_to_num()) for name, x in found.items()),
+        "same_bits": all(
+            torch.equal(x.nan_to_num(), again[name].nan_to_num()) for again in others for name, x in found.items()
+        ),
         "blind_rows_are_marked": bool(
             torch.equal(found["argmax"] == -1, blind) and torch.equal(found["mean_position"].isnan(), blind)
         ),
