@@ -30,7 +30,7 @@ def table() -> dict[str, Any]:
 
 
 def tiling(kernel: str, q: Tensor, v: Tensor) -> dict[str, int]:
-    """Keyword arguments for the launch of "forward", "backward_queries" or "backward_keys" on these tensors."""
+    """Keyword arguments for the launch of a kernel on these tensors, by its name in the table."""
     if INTERPRETED:
         # Small, so that short sequences have several; on long ones small tiles would take minutes.
         long, short = (32, 16) if q.shape[2] < 256 else (128, 64)

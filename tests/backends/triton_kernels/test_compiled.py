@@ -158,7 +158,7 @@ def test_a_check_of_spills_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_head_width_has_a_tiling() -> None:
     for architecture in tilings.table():
         for dtype in (torch.float32, torch.float16, torch.bfloat16):
-            for kernel in ("forward", "backward_queries", "backward_keys"):
+            for kernel in ("forward", "backward_queries", "backward_keys", "reduce_rows", "reduce_keys"):
                 assert tilings.entry(kernel, architecture, dtype, tilings.WIDEST)["TILE_Q"] >= 16
                 with pytest.raises(ValueError, match=f"up to {tilings.WIDEST}, this one is {tilings.WIDEST + 1}"):
                     tilings.entry(kernel, architecture, dtype, tilings.WIDEST + 1)
