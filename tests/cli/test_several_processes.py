@@ -67,6 +67,9 @@ def test_two_processes_learn_what_one_does(one: Path, two: Path) -> None:
     assert sum(bool(row["train/loss"]) for row in expected) == 11
     for row, other in zip(expected, found, strict=True):
         mine, others = ({key: float(value) for key, value in untimed(r).items() if value} for r in (row, other))
+        # One score of one head, and squares: no mean evens their rounding out, which grows from step to step.
+        for key in [key for key in mine if key.startswith(("train/max_score/", "train/attention_z_loss"))]:
+            assert others.pop(key) == pytest.approx(mine.pop(key), rel=1e-3)
         assert others == pytest.approx(mine, **FIGURES)
 
 
