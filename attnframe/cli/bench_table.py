@@ -74,7 +74,7 @@ def _of_pass(name: str, made: Callable[[Row], Measured | None]) -> list[Column]:
 
 
 def _growth(key: str, heading: str) -> Column:
-    return Column(f"{key}_growth", heading, lambda row, growth: growth and getattr(growth, key), _power)
+    return Column(f"{key}_growth", heading, lambda row, growth: getattr(growth, key, None), _power)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -99,7 +99,9 @@ COLUMNS: tuple[Column, ...] = (
 
 # Of a terminal's tables, whatever is in them.
 _NAMES = ("timed", "variant", "backend", "length")
-_FITTED = Column("lengths", "lengths", lambda row, growth: growth and f"{growth.shortest}-{growth.longest}", _plain)
+_FITTED = Column(
+    "lengths", "lengths", lambda row, growth: None if growth is None else f"{growth.shortest}-{growth.longest}"
+)
 
 
 def print_rows(rows: Sequence[Row], growths: Sequence[Growth], rounds: int) -> None:
