@@ -25,7 +25,7 @@ def rows(*backends: str, timed: str = "module") -> list[Row]:
     return found
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("suffix", ["png", "svg", pytest.param("pdf", marks=pytest.mark.slow)])
 def test_it_is_a_picture_of_its_kind(tmp_path: Path, suffix: str) -> None:
     measured = [*rows("eager", "sdpa"), *rows("eager", timed="attend")]
     path = tmp_path / f"picture.{suffix}"

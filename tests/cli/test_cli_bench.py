@@ -189,7 +189,6 @@ def test_at_a_terminal_what_all_have_in_common_is_said_once(tmp_path: Path) -> N
     ("arguments", "sentence"),
     [
         (["attention=multi_heda"], "did you mean 'multi_head'"),
-        (["attention=low_rank_v", "attention.rnk=2"], "did you mean 'rank'"),
         (["backend=eagre"], "did you mean 'eager'"),
         (["bench.lenghts=[5]"], "did you mean 'lengths'"),
         (["bench.lengths=5,11"], r"brackets: bench.lengths=\[5,11\]"),
