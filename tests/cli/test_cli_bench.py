@@ -181,6 +181,7 @@ def test_at_a_terminal_what_all_have_in_common_is_said_once(tmp_path: Path) -> N
     assert printed.count("d_model 12") == 1
     assert "num_heads 2" in printed
     assert "5-11" in printed
+    assert "±" in printed
     assert "module multi_head triton float32: backend=triton cannot run this" in printed
     assert "left" in printed, "the time that is left"
 
