@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from attnframe.bench.figures import Row
 from attnframe.bench.flops import credited_flops
 from attnframe.bench.lines import ATTEND, Line
 from attnframe.bench.looking import kernels_of, peak_bytes
-from attnframe.bench.memory import expected_bytes, free_bytes, is_out_of_memory, readable
+from attnframe.bench.memory import is_out_of_memory, too_large
 from attnframe.bench.subjects import OWN, Subject, attend_calls, attend_subject, build, module_subject
 from attnframe.errors import UserError
 
@@ -66,8 +67,13 @@ class Benchmark:
 
         It may be interrupted at any time: `rows` has what was measured until then.
         """
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        is_cuda = self.device.type == "cuda"
+        # Events are recorded on the device that is the current one.
+        with torch.cuda.device(self.device) if is_cuda else contextlib.nullcontext():
+            self._run(advance, [torch.cuda.current_device()] if is_cuda else [])
+
+    def _run(self, advance: Callable[[float, float], None], gpus: list[int]) -> None:
+        with torch.random.fork_rng(devices=gpus):
             for line in self.lines:
                 self._add(line)
             done, total = 0.0, sum(_work(line, length) for line in self.lines for length in line.lengths)
@@ -110,7 +116,7 @@ class Benchmark:
             self._tracks.append(track)
             return
         if track.backend == OWN:
-            if any(_is_same(line, other.line) for other in self._tracks if other.backend == OWN):
+            if any(line.is_as(other.line) for other in self._tracks if other.backend == OWN):
                 # It is the same on every backend.
                 return
             if line.timed == ATTEND:
@@ -148,7 +154,7 @@ class Benchmark:
     def _prepare(self, case: Case) -> None:
         """The first calls: what runs, how much memory it takes, and about how long."""
         track, line = case.track, case.track.line
-        if refusal := self._too_large(case, FORWARD):
+        if refusal := too_large(track.peaks[FORWARD], case.length, self.device):
             self._end(case, FORWARD, refusal)
             return
         found: list[tuple[Subject, Subject, tuple[float | None, float | None]]] = []
@@ -170,7 +176,7 @@ class Benchmark:
         self._attempt(case, FORWARD, lambda: self._first_forward(case, subject, named, forward_flops))
         if BACKWARD not in self._passes or FORWARD in case.notes:
             return
-        if reason := track.over.get(BACKWARD) or self._too_large(case, BACKWARD):
+        if reason := track.over.get(BACKWARD) or too_large(track.peaks[BACKWARD], case.length, self.device):
             case.notes[BACKWARD] = reason
             return
         self._attempt(case, BACKWARD, lambda: self._first_backward(case, subject, named, backward_flops))
@@ -222,16 +228,6 @@ class Benchmark:
         case.notes[name] = f"{reason}; longer ones are left out" if longer else reason
         case.track.over[name] = f"{reason} at length {case.length}"
 
-    def _too_large(self, case: Case, name: str) -> str:
-        """Why it is not tried, on a CPU, where the system ends a process that takes more than there is."""
-        known, free = case.track.peaks[name], free_bytes(self.device)
-        if not known or free is None:
-            return ""
-        needed = expected_bytes(known, case.length)
-        if needed <= free:
-            return ""
-        return f"out of memory: not tried, for it may need {readable(needed)}, and {readable(free)} are free"
-
 
 def _sample(made: Pass, call: Callable[[int], float]) -> None:
     made.samples.append(call(made.repeats))
@@ -245,11 +241,6 @@ def _share(case: Case, rounds: int) -> float:
 def _work(line: Line, length: int) -> float:
     """About how long a case takes, against others."""
     return line.batch_of(length) * length * (length + 4 * line.d_model)
-
-
-def _is_same(line: Line, other: Line) -> bool:
-    """Whether they differ in their backend alone."""
-    return {**vars(line), "backend": ""} == {**vars(other), "backend": ""}
 
 
 def _reason(error: Exception) -> str:

@@ -7,8 +7,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from attnframe.bench.figures import Row
+from attnframe.bench.figures import Measured, Row
 from attnframe.bench.lines import Line
+
+_Pass = Callable[[Row], Measured | None]
+_Value = Callable[[Row], float | None]
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ def growths(rows: Sequence[Row]) -> list[Growth]:
                 own[0].backend,
                 fitted[0],
                 fitted[-1],
-                forward_seconds=_exponent(own, lambda row: row.forward and row.forward.seconds.median),
-                backward_seconds=_exponent(own, lambda row: row.backward and row.backward.seconds.median),
-                forward_bytes=_exponent(own, lambda row: row.forward and row.forward.peak_bytes),
-                backward_bytes=_exponent(own, lambda row: row.backward and row.backward.peak_bytes),
+                forward_seconds=_exponent(own, _seconds(lambda row: row.forward)),
+                backward_seconds=_exponent(own, _seconds(lambda row: row.backward)),
+                forward_bytes=_exponent(own, _peak(lambda row: row.forward)),
+                backward_bytes=_exponent(own, _peak(lambda row: row.backward)),
             )
         )
     return found
@@ -71,7 +74,15 @@ def _longer(lengths: Sequence[int]) -> Sequence[int]:
     return lengths[-max(3, math.ceil(len(lengths) / 2)) :]
 
 
-def _exponent(rows: Sequence[Row], value: Callable[[Row], float | None]) -> float | None:
+def _seconds(of: _Pass) -> _Value:
+    return lambda row: None if (measured := of(row)) is None else measured.seconds.median
+
+
+def _peak(of: _Pass) -> _Value:
+    return lambda row: None if (measured := of(row)) is None else measured.peak_bytes
+
+
+def _exponent(rows: Sequence[Row], value: _Value) -> float | None:
     points = [
         (row.length, found / row.batch)
         for row in rows

@@ -61,6 +61,10 @@ class Line:
         """The variant with the options that differ from its defaults."""
         return registry.variants()[self.variant].labelled(self.options)
 
+    def is_as(self, other: Line) -> bool:
+        """Whether they differ in the backend alone, if in anything."""
+        return {**vars(self), "backend": ""} == {**vars(other), "backend": ""}
+
     def batch_of(self, length: int) -> int:
         """How many sequences of `length` tokens are in a batch."""
         return self.batch if self.tokens is None else max(1, self.tokens // length)

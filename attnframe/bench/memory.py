@@ -31,6 +31,17 @@ def expected_bytes(known: Sequence[tuple[int, int]], length: int) -> float:
     return peak * (length / last) ** power
 
 
+def too_large(known: Sequence[tuple[int, int]], length: int, device: torch.device) -> str:
+    """Why `length` is not tried, after the lengths and peaks in `known`; empty where it is.
+
+    For a CPU, where the system ends a process that takes more than there is.
+    """
+    free = free_bytes(device)
+    if not known or free is None or (needed := expected_bytes(known, length)) <= free:
+        return ""
+    return f"out of memory: not tried, for it may need {readable(needed)}, and {readable(free)} are free"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it is about memory, of a GPU or of a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

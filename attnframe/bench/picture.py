@@ -110,7 +110,7 @@ def _prepare(axes: Axes, title: str, lengths: Sequence[int]) -> None:
 def _curve(axes: Axes, rows: Sequence[Row], forward: bool, value: _Value, look: dict[str, Any]) -> Any:
     """The curve that was drawn; None where there is nothing to draw."""
     points = [
-        (row.length, found, measured)
+        (row.length or 0, found, measured)
         for row in sorted(rows, key=lambda row: row.length or 0)
         if (measured := row.forward if forward else row.backward) is not None and (found := value(measured))
     ]
@@ -165,4 +165,4 @@ def _grown(growth: Growth | None, kind: str) -> str:
     if growth is None or growth.forward_seconds is None:
         return ""
     memory = "" if growth.forward_bytes is None else f", memory ~ length^{growth.forward_bytes:.1f}"
-    return f"   ({kind}: time ~ length^{growth.forward_seconds:.1f}{memory})"
+    return f"   ({kind}: forward time ~ length^{growth.forward_seconds:.1f}{memory})"

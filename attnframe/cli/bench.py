@@ -92,6 +92,8 @@ def _show(benchmark: Benchmark, flags: dict[str, str], *, interrupted: bool) -> 
     growth = growths(rows)
     # Files first: they are there, whoever has gone away from the other end of a pipe.
     failed = None
+    if interrupted and not any(row.forward for row in rows):
+        flags.pop("--figure", None)
     try:
         _write_files(rows, growth, flags)
     except UserError as error:

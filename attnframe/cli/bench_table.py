@@ -74,7 +74,7 @@ def _of_pass(name: str, made: Callable[[Row], Measured | None]) -> list[Column]:
 
 
 def _growth(key: str, heading: str) -> Column:
-    return Column(f"{key}_growth", heading, lambda row, growth: growth and getattr(growth, key), _power)
+    return Column(f"{key}_growth", heading, lambda row, growth: getattr(growth, key, None), _power)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -99,7 +99,13 @@ COLUMNS: tuple[Column, ...] = (
 
 # Of a terminal's tables, whatever is in them.
 _NAMES = ("timed", "variant", "backend", "length")
-_FITTED = Column("lengths", "lengths", lambda row, growth: growth and f"{growth.shortest}-{growth.longest}", _plain)
+_FITTED = Column(
+    "lengths", "lengths", lambda row, growth: None if growth is None else f"{growth.shortest}-{growth.longest}"
+)
+_SPREAD = {
+    "forward_seconds": Column("forward_seconds", "forward ms", lambda row, growth: _with_spread(row.forward)),
+    "backward_seconds": Column("backward_seconds", "backward ms", lambda row, growth: _with_spread(row.backward)),
+}
 
 
 def print_rows(rows: Sequence[Row], growths: Sequence[Growth], rounds: int) -> None:
@@ -118,11 +124,13 @@ def print_rows(rows: Sequence[Row], growths: Sequence[Growth], rounds: int) -> N
     write(
         f"{', '.join(f'{column.heading} {column.cell(found[column].pop())}' for column in same)}\n"
         "module: a whole variant, from embeddings to embeddings; attend: what it asks of its backend, from q, k and v\n"
-        f"ms: median of {rounds} rounds, forward without gradients, backward alone\n"
+        f"ms: median of {rounds} rounds ± half of what lies between the quartiles; forward is without gradients, "
+        "backward alone\n"
         "peak: memory beyond what is there before the call\n\n"
     )
     if ran:
-        numbers = [column for column in COLUMNS if column.key.endswith(("_seconds", "_tflops", "_peak_bytes"))]
+        kinds = ("_seconds", "_tflops", "_peak_bytes")
+        numbers = [_SPREAD.get(column.key, column) for column in COLUMNS if column.key.endswith(kinds)]
         _print([*names, *numbers], ran, by_line)
         last = {row.line: row for row in sorted(ran, key=lambda row: row.length or 0) if row.forward is not None}
         of_lines = [column for column in names if column.key not in ("length", "batch")]
@@ -130,13 +138,22 @@ def print_rows(rows: Sequence[Row], growths: Sequence[Growth], rounds: int) -> N
             write("\ngrowth: what one sequence takes is as its length to this power, over the longer lengths\n\n")
             exponents = [column for column in COLUMNS if column.key.endswith("_growth")]
             _print([*of_lines, _FITTED, *exponents], [last[growth.line] for growth in growths], by_line)
-        write("\nkernels: what ran in attend and took longest\n\n")
+        write("\nkernels: what ran in attend and took longest; of `own`, in the whole module\n\n")
         kernels = [column for column in COLUMNS if column.key.endswith("_kernel")]
         _print(
             [*of_lines, *kernels], [last[line] for line in dict.fromkeys(row.line for row in ran) if line in last], {}
         )
     for sentence in _notes(rows):
         write(f"\n{sentence}\n")
+
+
+def _with_spread(measured: Measured | None) -> str | None:
+    if measured is None:
+        return None
+    seconds = measured.seconds
+    percent = 50 * (seconds.upper - seconds.lower) / seconds.median if seconds.median else 0.0
+    # Without a space, at which a narrow terminal would part them.
+    return f"{_milliseconds(seconds.median)}±{percent:.0f}%"
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     _check_flags(flags)
     neighbours = _whole_number(flags, "--neighbours", "3")
     if "--figure" in flags:
-        from attnframe.patterns.pictures.figure import check_figure_path
+        from attnframe.patterns.pictures.figure_file import check_figure_path
 
         check_figure_path(Path(flags["--figure"]))
     composition.prepare()

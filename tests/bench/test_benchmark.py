@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnframe import Attention, Mask, UserError, merge_heads, register_attention, split_heads
 from attnframe.backends import Sdpa
-from attnframe.bench import TIMED, Benchmark, Line, Row, benchmark
+from attnframe.bench import TIMED, Benchmark, Line, Row, memory
 
 CPU = torch.device("cpu")
 
@@ -200,7 +200,7 @@ def test_a_lack_of_memory_for_gradients_leaves_the_forward_pass(hungry: str) -> 
 
 
 def test_what_would_not_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
     rows = measure([Line("multi_head", "eager", (5, 4001), 12, 2)], rounds=1)
     assert rows[0].note == ""
     assert rows[1].forward is None
