@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _LEAST_CUDA_DIM = 16
 
+# Looked up once: torch.compile traces the choice of a backend, and cannot trace these.
+_CPU_CAPABILITY = "" if sys.platform == "darwin" else torch.backends.cpu.get_cpu_capability()
+_HAS_COMPILER = shutil.which(os.environ.get("CXX") or ("cl" if sys.platform == "win32" else "g++")) is not None
+
 _MOST_KERNELS = 4096
 """Of one process. PyTorch's own limit, 8, is for functions of one shape."""
 
@@ -103,9 +107,9 @@ def _against_cpu(request: Request) -> list[str]:
     reasons = []
     if request.trains:
         reasons.append("flex has no backward pass on the CPU, so that it evaluates there and cannot train")
-    if sys.platform == "darwin" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+    if _CPU_CAPABILITY not in ("AVX2", "AVX512"):
         reasons.append("flex has a kernel for CPUs with AVX2 only")
-    if shutil.which(os.environ.get("CXX") or ("cl" if sys.platform == "win32" else "g++")) is None:
+    if not _HAS_COMPILER:
         reasons.append("flex compiles its kernel, and there is no C++ compiler here")
     return reasons
 

@@ -112,7 +112,7 @@ def test_what_it_declines(change: dict[str, object], reason: str) -> None:
 
 
 def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr("attnframe.backends.flex._HAS_COMPILER", False)
     (reason,) = Flex().unsupported(dataclasses.replace(plain_request("cpu"), trains=False))
     assert "C++ compiler" in reason
 

@@ -144,3 +144,14 @@ def test_a_variant_without_attend_has_no_backend_to_settle() -> None:
 
     module = build_attention("nothing", d_model=6, num_heads=2)
     assert settle_backend(module, d_model=6, d_context=6) is None
+
+
+@pytest.mark.slow
+def test_a_new_module_compiles_as_one_graph_with_gradients() -> None:
+    """Its first call, which is the one that chooses a backend for training."""
+    module = build_attention("multi_head", d_model=6, num_heads=2)
+    x = torch.randn(2, 5, 6, requires_grad=True)
+    output = torch.compile(module, backend="aot_eager", fullgraph=True)(x, x, x)
+    output.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(output, module(x, x, x))
