@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attnframe.backends.triton.backward_keys import attention_backward_keys
 from attnframe.backends.triton.backward_queries import attention_backward_queries
+from attnframe.backends.triton.descriptors import chosen
 from attnframe.backends.triton.forward import attention_forward
 from attnframe.backends.triton.launching import as_bytes, launch_options, padded, rows_contiguous, sizes, strides
 from attnframe.backends.triton.tilings import INTERPRETED, tiling
@@ -121,7 +122,7 @@ def _forward(
     if outputs[0].numel() == 0:
         return outputs
     q, k, v = (rows_contiguous(x) for x in (q, k, v))
-    how = tiling("forward", q, v)
+    how = chosen(tiling("forward", q, v), k, v)
     attention_forward[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
         q,
         k,
@@ -201,7 +202,7 @@ def _backward(
         "ENTROPY": d_entropy is not None,
         **_constants(q, v, key_keep, causal, window, softcap, slopes, key_bias),
     }
-    how = tiling("backward_queries", q, v)
+    how = chosen(tiling("backward_queries", q, v), k, v)
     attention_backward_queries[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
         *inputs, d_q, *strides(q, k, v, d_output, d_q), *lengths, *modifications, **constants, **how, **launch_options()
     )

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
-from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_keys
+from attnframe.backends.triton.tiles import described, factor, load_tile, may_attend, store_tile, tiles_of_keys
 
 
 @triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
@@ -60,6 +60,7 @@ def attention_backward_queries(
     WIDEN: tl.constexpr,
     TILE_Q: tl.constexpr,
     TILE_K: tl.constexpr,
+    DESCRIPTORS: tl.constexpr = False,
 ):
     """dQ = scale·dS·K of one query tile. Strides and the rest are as in the forward kernel; `peak`,
     `log_sum`, `delta` and `d_entropy` are contiguous [batch, heads, queries] in float32."""
@@ -71,6 +72,8 @@ def attention_backward_queries(
     first_query = tile * TILE_Q
     k += batch * k_batch + key_head * k_head
     v += batch * v_batch + key_head * v_head
+    k = described(k, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, DESCRIPTORS)
+    v = described(v, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, DESCRIPTORS)
     key_keep += batch * keys
     slope = slopes
     if slopes is not None:
@@ -107,13 +110,13 @@ def attention_backward_queries(
         sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
         first + before * TILE_K, inside, 0, 0, query_idx, queries, keys, query_offset, window, scale, softcap,
         slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-        CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_K, False,
+        CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_K, DESCRIPTORS, False,
     )  # fmt: skip
     sums = _d_q_over_keys(
         sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
         first, before + after, before, inside, query_idx, queries, keys, query_offset, window, scale, softcap,
         slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
-        CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_K, True,
+        CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_K, DESCRIPTORS, True,
     )  # fmt: skip
     store_tile(
         d_q + batch * d_q_batch + head * d_q_head,
@@ -167,6 +170,7 @@ def _d_q_over_keys(
     EXACT: tl.constexpr,
     WIDEN: tl.constexpr,
     TILE_K: tl.constexpr,
+    DESCRIPTORS: tl.constexpr,
     EDGE: tl.constexpr,
 ):
     """Σ dS·K over `count` tiles from `first_key` on, where `gap` tiles are left out after `gap_at`."""
@@ -174,8 +178,8 @@ def _d_q_over_keys(
         at = first_key + number * TILE_K
         if EDGE:
             at = tl.where(number < gap_at, at, at + gap * TILE_K)
-        key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
-        value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
+        key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN, DESCRIPTORS)
+        value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN, DESCRIPTORS)
         scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
         d_weights = tl.dot(d_output_tile, tl.trans(value_tile), input_precision="ieee")
         unit = scale

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from attnframe.backends.triton.modified_scores import modified_scores
-from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_keys
+from attnframe.backends.triton.tiles import described, factor, load_tile, may_attend, store_tile, tiles_of_keys
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
@@ -59,6 +59,7 @@ def attention_forward(
     WIDEN: tl.constexpr,
     TILE_Q: tl.constexpr,
     TILE_K: tl.constexpr,
+    DESCRIPTORS: tl.constexpr = False,
 ):
     """One query tile of one head of one sequence. The online softmax of Milakov & Gimelshein 2018,
     https://arxiv.org/abs/1805.02867, in tiles as in Dao 2023, https://arxiv.org/abs/2307.08691.
@@ -78,6 +79,8 @@ def attention_forward(
     first_query = tile * TILE_Q
     k += batch * k_batch + key_head * k_head
     v += batch * v_batch + key_head * v_head
+    k = described(k, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, DESCRIPTORS)
+    v = described(v, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, DESCRIPTORS)
     key_keep += batch * keys
     unit = scale
     if MODIFIED:
@@ -109,12 +112,14 @@ def attention_forward(
     m, l, t, sums = _over_keys(
         m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, first + before * TILE_K, inside, 0, 0, first_query,
         queries, keys, query_offset, window, scale, softcap, slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
-        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, False,
+        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K,
+        DESCRIPTORS, False,
     )  # fmt: skip
     m, l, t, sums = _over_keys(
         m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, first, before + after, before, inside, first_query,
         queries, keys, query_offset, window, scale, softcap, slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
-        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K, True,
+        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, STATISTICS, EXACT, WIDEN, TILE_Q, TILE_K,
+        DESCRIPTORS, True,
     )  # fmt: skip
 
     blind = l == 0.0
@@ -179,6 +184,7 @@ def _over_keys(
     WIDEN: tl.constexpr,
     TILE_Q: tl.constexpr,
     TILE_K: tl.constexpr,
+    DESCRIPTORS: tl.constexpr,
     EDGE: tl.constexpr,
 ):
     """(m, l, t, sums) after `count` tiles from `first_key` on, where `gap` tiles are left out after `gap_at`: the
@@ -190,7 +196,7 @@ def _over_keys(
         at = first_key + number * TILE_K
         if EDGE:
             at = tl.where(number < gap_at, at, at + gap * TILE_K)
-        key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
+        key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN, DESCRIPTORS)
         scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
         if MODIFIED:
             query_idx = first_query + tl.arange(0, TILE_Q)
@@ -229,7 +235,7 @@ def _over_keys(
             # Where p is 0 x may be -inf.
             t = shrink * (t + l * step) + tl.sum(p * tl.where(p > 0.0, x, 0.0), axis=1)
         l = shrink * l + tl.sum(p, axis=1)
-        value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN)
+        value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN, DESCRIPTORS)
         sums = tl.dot(factor(p, value_tile, WIDEN), value_tile, sums * shrink[:, None], input_precision="ieee")
         m = new_m
     return m, l, t, sums

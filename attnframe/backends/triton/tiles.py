@@ -17,11 +17,31 @@ def load_tile(
     PADDED_WIDTH: tl.constexpr,
     BOUNDED: tl.constexpr,
     WIDEN: tl.constexpr,
+    DESCRIBED: tl.constexpr = False,
 ):
     """Rows `first` to `first + ROWS` as [ROWS, PADDED_WIDTH]; zeros past WIDTH and, where BOUNDED, from row `limit` on.
 
-    WIDEN makes float32 of it, for the interpreter, which multiplies bfloat16 as if it were whole numbers.
+    DESCRIBED says that `base` is what `described` made, and no pointer. WIDEN makes float32 of it, for the interpreter,
+    which multiplies bfloat16 as if it were whole numbers.
     """
+    if DESCRIBED:
+        tile = base.load([first, 0])
+    else:
+        tile = _load_by_pointers(base, first, stride, limit, ROWS, WIDTH, PADDED_WIDTH, BOUNDED)
+    return tile.to(tl.float32) if WIDEN else tile
+
+
+@triton.jit
+def _load_by_pointers(
+    base,
+    first,
+    stride,
+    limit,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
+    BOUNDED: tl.constexpr,
+):
     rows = tl.arange(0, ROWS)
     columns = tl.arange(0, PADDED_WIDTH)
     # Only the scalar is 64 bits wide: it may pass 2³¹, the offsets within a tile do not.
@@ -34,7 +54,18 @@ def load_tile(
         tile = tl.load(pointers, mask=columns[None, :] < WIDTH, other=0.0)
     else:
         tile = tl.load(pointers)
-    return tile.to(tl.float32) if WIDEN else tile
+    return tile
+
+
+@triton.jit
+def described(
+    base, stride, limit, ROWS: tl.constexpr, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr, DESCRIBED: tl.constexpr
+):
+    """`base` itself, or where DESCRIBED a descriptor of its rows below `limit`: hardware copies its tiles whole."""
+    if DESCRIBED:
+        return tl.make_tensor_descriptor(base, [limit, WIDTH], [stride, 1], [ROWS, PADDED_WIDTH])
+    else:
+        return base
 
 
 @triton.jit

@@ -14,13 +14,16 @@ from torch import Tensor
 INTERPRETED: bool = triton.knobs.runtime.interpret
 """Whether kernels run in the interpreter, on the CPU: TRITON_INTERPRET=1 since before triton was imported."""
 
+_NAMES = ("TILE_Q", "TILE_K", "num_warps", "num_stages", "DESCRIPTORS")
+
 WIDEST = 128
 """The greatest head_dim or value_dim."""
 
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """{architecture: {dtype: {width: {kernel: [TILE_Q, TILE_K, num_warps, num_stages]}}}} as in `tilings.json`.
+    """{architecture: {dtype: {width: {kernel: [TILE_Q, TILE_K, num_warps, num_stages]}}}} as in `tilings.json`; a fifth
+    entry, DESCRIPTORS, says that k and v are read through descriptors where they can be (`descriptors`).
 
     `width` is the greatest padded head width that an entry is for. `any` stands for every architecture without one of
     its own; its tiles fit the 99 KB of shared memory that every GPU since Ampere has.
@@ -34,9 +37,12 @@ def tiling(kernel: str, q: Tensor, v: Tensor) -> dict[str, int]:
     if INTERPRETED:
         # Small, so that short sequences have several; on long ones small tiles would take minutes.
         long, short = (32, 16) if q.shape[2] < 256 else (128, 64)
-        return dict(
+        how = dict(
             zip(("TILE_Q", "TILE_K"), (short, long) if kernel == "backward_keys" else (long, short), strict=True)
         )
+        # As on Hopper.
+        described = kernel in ("forward", "backward_queries") and q.dtype != torch.float32
+        return {**how, "DESCRIPTORS": True} if described else how
     return entry(kernel, _architecture(q.device.index or 0), q.dtype, max(q.shape[-1], v.shape[-1]))
 
 
@@ -46,7 +52,8 @@ def entry(kernel: str, architecture: str, dtype: torch.dtype, width: int) -> dic
     by_width = by_dtype[str(dtype).removeprefix("torch.")]
     for limit, kernels in sorted(by_width.items(), key=lambda item: int(item[0])):
         if width <= int(limit):
-            return dict(zip(("TILE_Q", "TILE_K", "num_warps", "num_stages"), kernels[kernel], strict=True))
+            # Those of a kernel without descriptors are four.
+            return dict(zip(_NAMES, kernels[kernel], strict=False))
     raise ValueError(f"the kernels hold head widths up to {WIDEST}, this one is {width}")
 
 

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from attnframe import Mask, merge_heads
 from attnframe.backends import DistanceBias, KeyBias, Softcap, Triton, backends, chained
 from attnframe.backends.triton.attention import AttentionOutput, attention
+from attnframe.backends.triton.descriptors import chosen
 
 CPU = torch.device("cpu")
 CASE = CASES["one key head"]
@@ -69,6 +70,26 @@ def test_three_runs_give_the_same_bits_and_nothing_is_left_unwritten(qkv: tuple[
         torch.use_deterministic_algorithms(False)
     for tensors in zip(*runs, strict=True):
         assert all(torch.equal(tensors[0], x) and bool(x.isfinite().all()) for x in tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_descriptors_and_pointers_give_the_same_bits(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    qkv = inputs(CASE, dtype, CPU)
+    launches = []
+
+    def run() -> list[Tensor]:
+        result = attention(*qkv, scale=0.3, causal=True, statistics=True, softcap=1.5)
+        return [result.output, result.lse, *torch.autograd.grad(objective(result), qkv)]
+
+    def by_pointers(how: dict[str, int], *tensors: Tensor) -> dict[str, int]:
+        launches.append(chosen(how, *tensors).get("DESCRIPTORS"))
+        return {name: value for name, value in how.items() if name != "DESCRIPTORS"}
+
+    described = run()
+    monkeypatch.setattr("attnframe.backends.triton.attention.chosen", by_pointers)
+    for one, other in zip(described, run(), strict=True):
+        assert torch.equal(one, other)
+    assert launches == [True, True], "nothing was described"
 
 
 @pytest.mark.parametrize("of", ["output", "lse", "entropy"])

@@ -32,6 +32,7 @@ CHOICES = ("CAUSAL", "WINDOW", "KEY_KEEP", "STATISTICS", "ENTROPY", "POOLED", "P
 EVERYTHING = dict.fromkeys(CHOICES, True) | {"MODIFIED": False}
 NOTHING = dict.fromkeys(EVERYTHING, False)
 MODIFIED = EVERYTHING | {"MODIFIED": True}
+BY_POINTERS = {"DESCRIPTORS": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +71,9 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
     options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
     constants: dict[str, Any] = {
         **{"HEAD_DIM": width, "VALUE_DIM": width, "PADDED_HEAD_DIM": width, "PADDED_VALUE_DIM": width},
-        **{"EXACT": dtype == "float32", "WIDEN": False, "PADDED_BUCKETS": 32},
-        **masks,
+        **{"EXACT": dtype == "float32", "WIDEN": False, "PADDED_BUCKETS": 32, **BY_POINTERS},
         **how,
+        **masks,
     }
     signature, values, attributes = {}, {}, {}
     if not constants["MODIFIED"]:
@@ -119,8 +120,60 @@ def check(architecture: str, dtype: str, width: int, kernel: str, masks: dict[st
         assert result.count("HGMMA" if architecture == "sm_90" else "HMMA") > 0
 
 
-def test_one_compiles_for_hopper() -> None:
+def test_one_compiles_for_hopper_and_copies_tiles_whole() -> None:
     check("sm_90", "bfloat16", 64, "forward", NOTHING)
+    assert compiled("sm_90", "bfloat16", 64, "forward", NOTHING).count("UTMALDG") > 0
+    assert compiled("sm_90", "bfloat16", 64, "forward", NOTHING | BY_POINTERS).count("UTMALDG") == 0
+
+
+DESCRIBED = [e for e in ENTRIES if "DESCRIPTORS" in tilings.entry(e[3], e[0], getattr(torch, e[1]), int(e[2]))]
+
+
+def test_on_hopper_the_tensor_cores_are_fed_through_descriptors() -> None:
+    assert {(architecture, kernel) for architecture, _, _, kernel in DESCRIBED} == {
+        *(("sm_90", "forward"), ("sm_90", "backward_queries"))
+    }
+
+
+# Where the strides of a tensor are such that it cannot be described.
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "dtype", "width", "kernel"), [e for e in DESCRIBED if e[1] != "float16"])
+@pytest.mark.parametrize("masks", [EVERYTHING, MODIFIED], ids=["masks", "masks and biases"])
+def test_nor_by_pointers(architecture: str, dtype: str, width: str, kernel: str, masks: dict[str, bool]) -> None:
+    check(architecture, dtype, int(width), kernel, masks | BY_POINTERS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "permuted", "dtype", "expected"),
+    [
+        ((2, 3, 7, 64), (0, 1, 2, 3), torch.bfloat16, True),
+        ((2, 7, 3, 64), (0, 2, 1, 3), torch.bfloat16, True),
+        ((2, 3, 7, 8), (0, 1, 2, 3), torch.float16, True),
+        ((2, 3, 7, 12), (0, 1, 2, 3), torch.float16, False),
+        ((2, 3, 7, 12), (0, 1, 2, 3), torch.float32, True),
+        ((2, 3, 0, 64), (0, 1, 2, 3), torch.bfloat16, False),
+    ],
+)
+def test_what_can_be_described(
+    shape: tuple[int, ...], permuted: tuple[int, ...], dtype: torch.dtype, expected: bool
+) -> None:
+    from attnframe.backends.triton.descriptors import chosen, describable
+
+    x = torch.zeros(shape, dtype=dtype).permute(permuted)
+    assert describable(x) == expected
+    assert chosen({"TILE_Q": 64, "DESCRIPTORS": True}, x) == (
+        {"TILE_Q": 64} | ({"DESCRIPTORS": True} if expected else {})
+    )
+    assert chosen({"TILE_Q": 64}, x) == {"TILE_Q": 64}
+
+
+def test_what_begins_in_between_or_repeats_a_row_cannot() -> None:
+    from attnframe.backends.triton.descriptors import describable
+
+    x = torch.zeros(2, 3, 7, 64, dtype=torch.bfloat16)
+    assert describable(x[..., 8:40])
+    assert not describable(x[..., 4:40])
+    assert not describable(x[:, :, :1].expand(2, 3, 7, 64))
 
 
 @pytest.mark.slow

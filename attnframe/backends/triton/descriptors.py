@@ -1,0 +1,39 @@
+"""Whether tensors can be read through descriptors, by the copying engine that GPUs have since Hopper."""
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from attnframe.backends.triton.tilings import INTERPRETED
+
+_ALIGNMENT = 16
+"""In bytes: of the first element, and of every step to a next row, head or sequence. CUDA Driver API,
+cuTensorMapEncodeTiled, https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__TENSOR__MEMORY.html"""
+
+
+def chosen(how: dict[str, int], *tensors: Tensor) -> dict[str, int]:
+    """`how` a kernel is launched, with DESCRIPTORS only if each of `tensors` can be described."""
+    if not how.get("DESCRIPTORS") or not all(describable(x) for x in tensors):
+        return {name: value for name, value in how.items() if name != "DESCRIPTORS"}
+    if not INTERPRETED:
+        # Each time, for it holds for the thread alone, and gradients have one of their own.
+        triton.set_allocator(_memory)
+    return how
+
+
+def describable(x: Tensor) -> bool:
+    """Whether `x` [batch, heads, row, width], contiguous in the last axis, lies where descriptors can point."""
+    steps = [x.stride(axis) * x.element_size() for axis in range(3)]
+    return (
+        x.numel() > 0
+        and steps[2] > 0
+        and x.data_ptr() % _ALIGNMENT == 0
+        and all(step % _ALIGNMENT == 0 for step in steps)
+    )
+
+
+def _memory(size: int, alignment: int, stream: int | None) -> Tensor:
+    # Where a kernel keeps the descriptors that it makes.
+    return torch.empty(size, dtype=torch.int8, device="cuda")
