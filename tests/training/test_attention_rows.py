@@ -77,6 +77,7 @@ def untimed(path: Path, *without: str) -> list[dict[str, str]]:
     return [{key: row[key] for key in row if key not in (*TIMED, *without)} for row in metric_rows(path)]
 
 
+@pytest.mark.slow
 def test_entropy_goes_where_its_weight_drives_it(plain: Path, tmp_path: Path) -> None:
     column = "train/attention_entropy"
     entropy = {}

@@ -75,6 +75,7 @@ def scored(results: dict[str, Any], name: str) -> list[str]:
     return [f"{results[prefix + metric]:.9f}" for metric in ("bleu", "chrf")]
 
 
+@pytest.mark.slow
 def test_the_command_gives_the_scores(tmp_path: Path) -> None:
     path = tmp_path / "run"
     results = run_on(path, lambda _, pair: pair)
@@ -92,6 +93,7 @@ def capitalised(index: int, pair: SentencePair) -> SentencePair:
     return dataclasses.replace(pair, target=target)
 
 
+@pytest.mark.slow
 def test_the_command_gives_the_scores_of_a_lower_casing_tokenizer(tmp_path: Path) -> None:
     path = tmp_path / "run"
     results = run_on(path, capitalised, "data.lowercase=true")
@@ -114,6 +116,7 @@ def with_further_references(index: int, pair: SentencePair) -> SentencePair:
     return dataclasses.replace(pair, references=further[: index % 3])
 
 
+@pytest.mark.slow
 def test_the_command_gives_the_scores_over_further_references(tmp_path: Path) -> None:
     path = tmp_path / "run"
     results = run_on(path, with_further_references)
