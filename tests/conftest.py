@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -23,6 +24,13 @@ from attnframe import build_attention, discovery, registry
 from attnframe.attention import Attention, trace_attend
 from attnframe.backends import BackendError, backends
 from attnframe.errors import UserError
+
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
+collect_ignore = [] if _HAS_TRITON else ["backends/triton_kernels", "benchmarks"]
+
+
+def pytest_report_header() -> list[str]:
+    return [] if _HAS_TRITON else ["triton is not installed: its kernels and the GPU suite are not tested"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
