@@ -103,22 +103,9 @@ def test_the_pages_hold_commands() -> None:
     assert not all(map(_is_training, _commands()))
 
 
-def _takes_long(command: str) -> bool:
-    """Whether it runs the whole conformance suite, makes the page of all variants, or measures."""
-    return (
-        (command.startswith("attnframe check") and "--only" not in command)
-        or "--page" in command
-        or command.startswith("attnframe bench")
-    )
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(command, marks=pytest.mark.slow if _takes_long(command) else ())
-        for command in _commands()
-        if not _is_training(command) and "DIR" not in command
-    ],
+    "command", [command for command in _commands() if not _is_training(command) and "DIR" not in command]
 )
 def test_a_command_that_looks_runs_as_written(command: str, folder: Path) -> None:
     assert _run(command, folder).strip()

@@ -46,6 +46,7 @@ def put_plugin(cwd: Path) -> None:
     (cwd / "plugins" / "breaks.py").write_text(BREAKS)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_so_everywhere(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     put_plugin(tmp_path)
     finished = train("train", *SMALL, "attention=breaks", "attention.after=7", "logger=wandb", cwd=tmp_path)
@@ -81,6 +82,7 @@ def test_a_variant_that_returns_another_shape_is_told_so(train: PreparedCommand,
     assert read_wandb_run(wandb_file).exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_is_a_run_for_each(train: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     chosen = ["trainer.max_steps=3", "logger=wandb", "attention=self,uniform"]
     finished = train("train", *SMALL, *chosen, "-m", cwd=tmp_path)

@@ -58,6 +58,7 @@ def predictions(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
+@pytest.mark.slow
 def test_it_says_where_it_is_and_nothing_on_stderr(left: Left) -> None:
     assert left.finished.stderr == ""
     first, *rest = left.finished.stdout.splitlines()
