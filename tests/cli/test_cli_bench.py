@@ -23,6 +23,9 @@ from attnframe.cli import bench, bench_lines
 from attnframe.cli.bench_table import COLUMNS
 from attnframe.errors import UserError
 
+# The real one: `_apart` puts another in its place.
+set_signal = signal.signal
+
 SMALL = ("model.d_model=12", "model.num_heads=2", "bench.lengths=[5,11]", "bench.rounds=2", "device=cpu")
 
 
@@ -161,7 +164,7 @@ def test_a_signal_ends_it_in_order(tmp_path: Path) -> None:
         cwd=tmp_path,
         env=environment(tmp_path),
         # A shell in the background would have it ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: set_signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 100
     while not (tmp_path / "begun").exists() and time.monotonic() < deadline:

@@ -151,7 +151,10 @@ def test_a_search_that_is_killed_goes_on_and_ends_with_the_best(
     states = [trial.state.name for trial in after]
     assert states.count("PRUNED") >= 1
     assert states.count("FAIL") >= 1
-    assert all(("attention.rank" in t.params) == (t.params["attention"] == "low_rank_v") for t in after)
+    # One that was killed at once has no parameters yet.
+    asked = [t.params for t in after if t.params]
+    assert len(asked) >= 8
+    assert all(("attention.rank" in params) == (params["attention"] == "low_rank_v") for params in asked)
 
     folder = tmp_path / "outputs" / "sweeps" / "mine"
     assert (folder / "search.html").exists()
