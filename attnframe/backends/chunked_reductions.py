@@ -35,7 +35,7 @@ def row_reductions(
 ) -> RowReductions:
     """As `reductions.row_reductions`, with positions given."""
     queries, keys = q.shape[2], k.shape[2]
-    rows = q.new_zeros(*q.shape[:3], dtype=_wide(q))
+    rows = q.new_zeros(*q.shape[:3], dtype=wide_dtype(q))
     blind = RowReductions(
         rows - torch.inf, rows, rows, rows.long() - 1, *(torch.full_like(rows, torch.nan) for _ in range(2))
     )
@@ -82,7 +82,7 @@ def key_reductions(
     keys = k.shape[2]
     counted = counted_rows(lse, query_keep)
     # e^{s - inf} is 0.
-    lse = lse.to(_wide(q)).where(counted, torch.inf)
+    lse = lse.to(wide_dtype(q)).where(counted, torch.inf)
     received = lse.new_zeros(batch, heads, keys)
     block_mass = bucket_mass = None
     if block is not None:
@@ -104,7 +104,7 @@ def _chunks(
     q: Tensor, k: Tensor, mask: Mask, scale: float, score_mod: ScoreMod | None, mask_mod: MaskMod | None
 ) -> Iterator[tuple[int, Float[Tensor, "batch heads chunk key"]]]:
     """(first query, scores) of each chunk, -inf where a query may not attend."""
-    wide = _wide(q)
+    wide = wide_dtype(q)
     batch, heads, queries, _ = q.shape
     key_heads, keys = k.shape[1:3]
     # Query heads that share a key head stand beside each other.
@@ -143,5 +143,6 @@ def _add_buckets(bucket_mass: Tensor, weights: Tensor, first: int, edges: Sequen
         bucket_mass[..., number] += weights[..., begin:end].where(inside, 0.0).sum((-2, -1))
 
 
-def _wide(q: Tensor) -> torch.dtype:
+def wide_dtype(q: Tensor) -> torch.dtype:
+    """What is summed up in: float32, or float64 where q is."""
     return torch.promote_types(q.dtype, torch.float32)

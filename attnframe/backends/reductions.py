@@ -50,9 +50,9 @@ def row_reductions(
     batch, queries, keys = mask.shape
     if query_position is None:
         query_position = torch.arange(mask.query_offset, mask.query_offset + queries, device=q.device)
-        query_position = query_position.to(_wide(q)).expand(batch, -1)
+        query_position = query_position.to(chunked_reductions.wide_dtype(q)).expand(batch, -1)
     if key_position is None:
-        key_position = torch.arange(keys, device=q.device, dtype=_wide(q)).expand(batch, -1)
+        key_position = torch.arange(keys, device=q.device, dtype=chunked_reductions.wide_dtype(q)).expand(batch, -1)
     for name, position, length in (("query", query_position, queries), ("key", key_position, keys)):
         if position.shape != (batch, length):
             raise ValueError(f"{name}_position is {list(position.shape)}, the call needs {[batch, length]}")
@@ -148,7 +148,3 @@ def _kernels_take(q: Tensor, k: Tensor, score_mod: ScoreMod | None, mask_mod: Ma
     request = Request(q.device.type, q.dtype, heads, key_heads, width, width, mask_mod=mask_mod is not None)
     # Scores changed by a name that the attention kernels know are unknown to these.
     return score_mod is None and not Triton().unsupported(request)
-
-
-def _wide(q: Tensor) -> torch.dtype:
-    return torch.promote_types(q.dtype, torch.float32)
