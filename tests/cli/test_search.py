@@ -151,14 +151,15 @@ def test_a_search_that_is_killed_goes_on_and_ends_with_the_best(
     states = [trial.state.name for trial in after]
     assert states.count("PRUNED") >= 1
     assert states.count("FAIL") >= 1
-    # One that was killed at once has no parameters yet.
-    asked = [t.params for t in after if t.params]
-    assert len(asked) >= 8
-    assert all(("attention.rank" in params) == (params["attention"] == "low_rank_v") for params in asked)
+    # The kill may have come while a trial's values were being chosen: it has failed, and there is no run of it.
+    begun = [trial for trial in after if trial.user_attrs.get("reason") != "killed before it began"]
+    assert len(begun) >= 8
+    assert all(trial in begun or trial.state.name == "FAIL" for trial in after)
+    assert all(("attention.rank" in t.params) == (t.params["attention"] == "low_rank_v") for t in begun)
 
     folder = tmp_path / "outputs" / "sweeps" / "mine"
     assert (folder / "search.html").exists()
-    for trial in after:
+    for trial in begun:
         run = folder / trial.user_attrs["folder"]
         manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
         assert manifest["search"] == {"study": "mine", "trial": trial.number, "trials": 9}

@@ -13,9 +13,10 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
-from stub_jobs import search
+from stub_jobs import Killed, search
 
 from attnframe.errors import UserError
+from attnframe.sweeps.search.space import SearchSpace, Value
 from attnframe.sweeps.search.space_reading import read_space
 from attnframe.sweeps.search.storage import storage_address
 
@@ -93,6 +94,29 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> 
         assert (one.state, one.params, one.values) == (other.state, other.params, other.values)
         assert one.intermediate_values == other.intermediate_values
     assert states(cut.study)[TrialState.PRUNED] >= 3
+
+
+def test_a_trial_killed_while_its_values_are_chosen_has_failed_without_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = SearchSpace.suggest
+
+    def killed(space: SearchSpace, trial: optuna.Trial) -> dict[str, Value]:
+        values = whole(space, trial)
+        if trial.number == 2:
+            raise Killed
+        return values
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SearchSpace, "suggest", killed)
+        _, first, problem = search(tmp_path, SPACE, bowl, n_trials=5)
+    assert (problem, len(first.runs)) == ("killed", 2)
+    found, second, problem = search(tmp_path, SPACE, bowl, n_trials=5)
+    assert (problem, len(second.runs)) == ("", 2)
+    assert states(found.study) == {TrialState.COMPLETE: 4, TrialState.FAIL: 1}
+    cut = found.trials[2]
+    assert (cut.state, cut.user_attrs["reason"]) == (TrialState.FAIL, "killed before it began")
+    assert "folder" not in cut.user_attrs
 
 
 @pytest.mark.parametrize("n_jobs", [pytest.param(1, marks=pytest.mark.slow), 3])
