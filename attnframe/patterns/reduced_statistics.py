@@ -7,6 +7,7 @@ them: contributions, pictures, `head_similarity`, alignment.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from attnframe.attention import AttendCall, Attention, Mask, Observer, PatternKind, observe
 from attnframe.backends import MaskMod, ScoreMod
 from attnframe.backends.reductions import RowReductions, key_reductions, row_reductions
-from attnframe.patterns.statistics import HeadStatistics
+from attnframe.patterns.statistics import HeadStatistics, Keep
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,20 @@ def record_statistics(
     model: nn.Module,
     *,
     sites: Collection[str] | None = None,
-    query_keep: Mapping[str, Bool[Tensor, "batch query"]] | None = None,
+    keep: Mapping[str, Keep] | None = None,
 ) -> Iterator[ReducedPatterns]:
     """Within this context every attention call in `model` leaves its statistics, and no weights.
 
     For sequences on which `record_patterns` would hold too much. The sums are computed from the q and k of each call;
-    that they go with its output is not checked. `query_keep` says by site which queries are no padding; which keys are
-    none, the mask says. `sites` limits what is recorded.
+    that they go with its output is not checked. `keep` says by site which queries and keys are no padding, as in
+    `head_statistics`; keys that the mask of a call does not keep are none in any case. `sites` limits what is recorded.
 
     The softmax of one `attend` over whole sequences can be summed up so. A module that reports another pattern, calls
     `attend` not exactly once, normalises by anything else or decodes token by token is left out, and
     `ReducedPatterns.missing` says why.
     """
     patterns = ReducedPatterns()
-    with observe(model, _Reducer(patterns, sites, query_keep or {})):
+    with observe(model, _Reducer(patterns, sites, keep or {})):
         yield patterns
 
 
@@ -77,15 +78,17 @@ def reduced_statistics(
     score_mod: ScoreMod | None = None,
     mask_mod: MaskMod | None = None,
     query_keep: Bool[Tensor, "batch query"] | None = None,
+    key_keep: Bool[Tensor, "batch key"] | None = None,
     site: str = "",
     layer: int = 0,
 ) -> ReducedPattern:
     """`statistics.head_statistics` and `received_mass` of softmax(score_mod(q·kᵀ·scale)), of whole sequences.
 
-    `mask` is bound, and says which keys are kept; under a causal one diagonality is measured against causal uniform
-    attention. `scale` is 1/√head_dim unless given. Raises `ValueError` where there is no key, and for shapes that do
-    not fit together.
+    `mask` is bound; a key is kept where both it and `key_keep` keep it. Under a causal one diagonality is measured
+    against causal uniform attention. `scale` is 1/√head_dim unless given. Raises `ValueError` where there is no key,
+    and for shapes that do not fit together.
     """
+    mask = _with_keys(mask, key_keep)
     batch, queries, keys = mask.shape
     if keys == 0:
         raise ValueError("a pattern without a key has no statistics")
@@ -138,6 +141,14 @@ def reduced_statistics(
     return ReducedPattern(heads, sums.received / sums.rows[..., None], rows)
 
 
+def _with_keys(mask: Mask, key_keep: Tensor | None) -> Mask:
+    """The bound mask, open to kept keys only: a row's softmax over these is its shares of them."""
+    if key_keep is None:
+        return mask
+    joined = key_keep if mask.key_keep is None else key_keep & mask.key_keep
+    return dataclasses.replace(mask, key_keep=joined).bind(*mask.shape)
+
+
 def _distance_to_all(facing: Tensor, count: Tensor) -> Tensor:
     """The mean of |facing - j| over j = 0, 1, ..., count - 1, summed up on either side of `facing`."""
     before = (facing.floor() + 1).clamp(min=0).minimum(count)
@@ -146,12 +157,10 @@ def _distance_to_all(facing: Tensor, count: Tensor) -> Tensor:
 
 
 class _Reducer(Observer):
-    def __init__(
-        self, patterns: ReducedPatterns, sites: Collection[str] | None, query_keep: Mapping[str, Tensor]
-    ) -> None:
+    def __init__(self, patterns: ReducedPatterns, sites: Collection[str] | None, keep: Mapping[str, Keep]) -> None:
         self._patterns = patterns
         self._sites = sites
-        self._query_keep = query_keep
+        self._keep = keep
         # By module: a variant may contain another attention module.
         self._given: dict[Attention, tuple[int, int]] = {}
         self._calls: dict[Attention, list[AttendCall]] = {}
@@ -179,6 +188,7 @@ class _Reducer(Observer):
             self._patterns.missing[place] = f"{type(module).__name__} {habit}: use record_patterns"
             return
         (call,) = calls
+        query_keep, key_keep = self._keep.get(module.site, (None, None))
         self._patterns.by_place[place] = reduced_statistics(
             call.q.detach(),
             call.k.detach(),
@@ -186,7 +196,8 @@ class _Reducer(Observer):
             scale=call.scale,
             score_mod=call.score_mod,
             mask_mod=call.mask_mod,
-            query_keep=self._query_keep.get(module.site),
+            query_keep=query_keep,
+            key_keep=key_keep,
             site=module.site,
             layer=module.layer,
         )

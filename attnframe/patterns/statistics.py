@@ -26,6 +26,9 @@ from attnframe.patterns.pattern import Pattern
 # Sites whose queries may not attend to later keys; there, uniform attention is uniform over the keys so far.
 _CAUSAL_SITES = {"decoder_self"}
 
+Keep = tuple[Bool[Tensor, "*batch query"] | None, Bool[Tensor, "*batch key"] | None]
+"""Which queries and which keys are no padding; None where none is."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeadStatistics:
@@ -62,7 +65,7 @@ class HeadStatistics:
 
 def head_statistics(
     patterns: Mapping[tuple[str, int], Pattern],
-    keep: Mapping[str, tuple[Bool[Tensor, "*batch query"] | None, Bool[Tensor, "*batch key"] | None]] | None = None,
+    keep: Mapping[str, Keep] | None = None,
 ) -> list[HeadStatistics]:
     """A row for each head of each (site, layer), in the order of `patterns`.
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
-import torch
 
-from attnframe.attention import Attention, undisturbed
-from attnframe.data.schema import SentencePair
-from attnframe.model import SITES, Seq2Seq
-from attnframe.patterns import record_patterns
+from attnframe.attention import Attention
+from attnframe.model import Seq2Seq
 from attnframe.patterns.head_alignment import HeadAlignment
 from attnframe.patterns.head_maps import value_maps
 from attnframe.patterns.spectrum import effective_rank, low_rank_spectrum
-from attnframe.patterns.statistics import HeadStatistics, head_statistics
 from attnframe.runs.folder import RunFolder
-from attnframe.training.data_module import TranslationData
+from attnframe.training.recorded_statistics import recorded_statistics
 from attnframe.training.task import TranslationTask
 
 COLUMNS = (
@@ -41,9 +36,6 @@ COLUMNS = (
     "aer_norms",
 )
 _LOGGED = ("entropy", "diagonality")
-
-# So much is recorded of a head at once: a hundred sentences of 72 tokens, or thirteen of 200.
-_MOST_CELLS = 2**19
 
 _Head = tuple[str, int, int]
 
@@ -116,29 +108,6 @@ def head_rows(
         by_name = {name: getattr(row, name) for name in COLUMNS if hasattr(row, name)}
         rows.append({**by_name, "value_rank": ranks.get(place), "aer": aer, "aer_norms": aer_norms})
     return rows
-
-
-@torch.no_grad()
-def recorded_statistics(
-    model: Seq2Seq, data: TranslationData, pairs: Sequence[SentencePair]
-) -> tuple[list[HeadStatistics], Mapping[tuple[str, int], str]]:
-    """`head_statistics` over as many of the first pairs as may be recorded at once, in one forward.
-
-    Beside them why a (site, layer) has no pattern, and so no heads in the table (`patterns.Patterns.missing`).
-    """
-    examples = data.encode(pairs)
-    # One more for BOS or EOS.
-    longest = itertools.accumulate((1 + max(len(e.src_ids), len(e.tgt_ids)) for e in examples), max)
-    fitting = sum(count * length**2 <= _MOST_CELLS for count, length in enumerate(longest, start=1))
-    batch = data.batch(pairs[: max(1, fitting)]).to(next(model.parameters()).device)
-    with undisturbed(model), record_patterns(model, sites=SITES, max_bytes=None) as patterns:
-        model(batch.src, batch.src_keep, batch.tgt_in)
-    keep = {
-        "encoder_self": (batch.src_keep, batch.src_keep),
-        "decoder_self": (batch.tgt_keep, batch.tgt_keep),
-        "cross": (batch.tgt_keep, batch.src_keep),
-    }
-    return head_statistics(patterns, keep), patterns.missing
 
 
 def value_ranks(model: Seq2Seq, widths: Callable[[str], tuple[int, int]]) -> dict[_Head, float]:

@@ -34,17 +34,18 @@ def embeddings(length: int) -> Tensor:
 
 
 class TwoSites(nn.Module):
-    """A self-attention and a cross-attention of one variant."""
+    """A self-attention and a cross-attention of one variant. `self_keep` is in the mask of the first."""
 
-    def __init__(self, variant: str, options: dict[str, Any]) -> None:
+    def __init__(self, variant: str, options: dict[str, Any], self_keep: Tensor | None = SELF_KEEP) -> None:
         super().__init__()
+        self.self_keep = self_keep
         torch.manual_seed(41)
         self.own = build_attention(variant, d_model=WIDTH, num_heads=4, **options).double()
         self.other = copy.deepcopy(self.own)
         self.own.site, self.other.site, self.other.layer = "decoder_self", "cross", 1
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        x = self.own(x, x, x, Mask(SELF_KEEP, causal=True))
+        x = self.own(x, x, x, Mask(self.self_keep, causal=True))
         return self.other(x, memory, memory, Mask(KEY_KEEP))
 
 
@@ -58,14 +59,14 @@ class TwoSites(nn.Module):
         ("sliding_window", {"window": 3}),
     ],
 )
-def test_they_are_those_of_the_recorded_pattern(variant: str, options: dict[str, Any]) -> None:
-    model = TwoSites(variant, options)
+@pytest.mark.parametrize("said_by", ["the mask", "keep"])
+def test_they_are_those_of_the_recorded_pattern(variant: str, options: dict[str, Any], said_by: str) -> None:
+    model = TwoSites(variant, options, SELF_KEEP if said_by == "the mask" else None)
     given = embeddings(QUERIES), embeddings(KEYS)
-    queries = {"decoder_self": SELF_KEEP, "cross": QUERY_KEEP}
-    with record_patterns(model) as patterns, record_statistics(model, query_keep=queries) as reduced:
+    keep = {"decoder_self": (SELF_KEEP, SELF_KEEP), "cross": (QUERY_KEEP, KEY_KEEP)}
+    with record_patterns(model) as patterns, record_statistics(model, keep=keep) as reduced:
         output = model(*given)
     assert torch.equal(output, model(*given))
-    keep = {"decoder_self": (SELF_KEEP, SELF_KEEP), "cross": (QUERY_KEEP, KEY_KEEP)}
     assert not reduced.missing
     assert len(reduced.heads) == 8
     for one, other in zip(reduced.heads, head_statistics(patterns, keep), strict=True):
@@ -78,8 +79,9 @@ def test_they_are_those_of_the_recorded_pattern(variant: str, options: dict[str,
         received = reduced.by_place[place].received_mass
         assert_close(received, received_mass(pattern.weights, *keep[place[0]]), **EXACT)
         rows = reduced.by_place[place].rows
-        blind = pattern.weights.sum(-1) == 0
-        assert_close(rows.entropy[~blind], row_entropy(pattern.weights)[~blind], **EXACT)
+        shares = pattern.weights.where(keep[place[0]][1][:, None, None], 0.0)
+        blind = shares.sum(-1) == 0
+        assert_close(rows.entropy[~blind], row_entropy(shares)[~blind], **EXACT)
 
 
 def test_sites_can_be_chosen() -> None:

@@ -13,11 +13,10 @@ from tiny_run import filled, metric_rows, tiny_data, tiny_resume, tiny_run
 
 from attnframe import load_run, record_patterns
 from attnframe.data.batching import Example, collate
-from attnframe.data.schema import SentencePair
 from attnframe.model import SITES
 from attnframe.patterns.statistics import head_statistics
-from attnframe.training import head_log
-from attnframe.training.head_log import COLUMNS, recorded_statistics, value_ranks
+from attnframe.training.head_log import COLUMNS, value_ranks
+from attnframe.training.recorded_statistics import recorded_statistics
 
 STATISTICS = COLUMNS[5:12]
 STEPS = ("trainer.max_steps=12", "trainer.val_check_interval=5", "callbacks.patterns.sentences=0")
@@ -133,25 +132,6 @@ def test_loggers_get_the_means_of_a_site(run: Path) -> None:
 def test_it_can_be_turned_off(tmp_path: Path, count: str) -> None:
     tiny_run(tmp_path / "run", "trainer.max_steps=1", *STEPS[2:], f"callbacks.patterns.statistics={count}")
     assert not (tmp_path / "run" / "patterns").exists()
-
-
-def test_long_sentences_are_fewer(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
-    loaded, data = load_run(run), tiny_data()
-    recorded: list[int] = []
-    batch = type(data).batch
-
-    def spied(self: object, pairs: tuple[SentencePair, ...]) -> object:
-        recorded.append(len(pairs))
-        return batch(data, pairs)
-
-    monkeypatch.setattr(type(data), "batch", spied)
-    # The longest of four sentences comes last.
-    pairs = sorted(data.corpus.sets["val"][:4], key=lambda pair: len(pair.source) + len(pair.target))
-    longest = 1 + max(max(len(example.src_ids), len(example.tgt_ids)) for example in data.encode(pairs))
-    for cells, expected in ((4 * longest**2, 4), (4 * longest**2 - 1, 3), (1, 1)):
-        monkeypatch.setattr(head_log, "_MOST_CELLS", cells)
-        recorded_statistics(loaded.model, data, pairs)
-        assert recorded.pop() == expected
 
 
 def test_a_model_that_has_diverged_fails_nothing(tmp_path: Path, run: Path) -> None:
