@@ -16,7 +16,8 @@ MODULE = "attnframe.backends.reductions"
 PASS = "key reductions"
 ROWS = "row reductions"
 EAGER = "eager"
-BLOCK = 64
+BLOCK = 128
+"""Whole tiles of every tiling: of other blocks the kernel sums up none, and the pass would be another one."""
 LONGEST_EAGER = 4096
 
 

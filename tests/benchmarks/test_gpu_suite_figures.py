@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from gpu_suite import report, timing
+from gpu_suite import l1_pass, report, timing
 from gpu_suite.rows import Row, rows, tflops
 from gpu_suite.targets import Target, targets
+
+ROOT = Path(__file__).parents[2]
 
 NUMBER = {"type": "number"}
 TEXT = {"type": "string"}
@@ -218,3 +221,13 @@ def test_the_document_has_everything_and_the_page_says_it() -> None:
     lines = {" ".join(line.split()) for line in page.splitlines()}
     assert "forward full d=128, L >= 4k (TFLOP/s) 430 500 580 512 goal met" in lines
     assert "against Flex (x) 1 1.15 - - not measured" in lines
+
+
+def test_the_pass_that_is_timed_is_the_kernel() -> None:
+    table = json.loads((ROOT / "attnframe/backends/triton/tilings.json").read_text(encoding="utf-8"))
+    tiles = {
+        tile for by_dtype in table.values() for by_width in by_dtype.values() for kernels in by_width.values()
+        for tile in kernels["reduce_keys"][:2]
+    }  # fmt: skip
+    assert len(tiles) > 1
+    assert all(l1_pass.BLOCK % tile == 0 for tile in tiles), "the reductions would be chunked ones"
