@@ -43,7 +43,7 @@ def estimate(plan: Sequence[Planned]) -> Estimate:
     data: dict[str, TranslationData] = {}
     seconds: list[float] = []
     weights: list[int] = []
-    for jobs in list(kinds.values())[:_MOST_KINDS]:
+    for jobs in _spread(list(kinds.values()), _MOST_KINDS):
         settings, attention = jobs[0].settings, jobs[0].attention
         assert attention is not None
         try:
@@ -64,6 +64,14 @@ def estimate(plan: Sequence[Planned]) -> Estimate:
         return Estimate(None, 0, len(kinds))
     mean = sum(second * weight for second, weight in zip(seconds, weights, strict=True)) / sum(weights)
     return Estimate(mean * sum(map(len, kinds.values())), len(seconds), len(kinds))
+
+
+def _spread(kinds: Sequence[list[Job]], most: int) -> Sequence[list[Job]]:
+    """At most so many of them, from the first to the last at equal distances."""
+    # A sweep goes through one choice after the other: the first few may all be of one variant.
+    if len(kinds) <= most:
+        return kinds
+    return [kinds[round(number * (len(kinds) - 1) / (most - 1))] for number in range(most)]
 
 
 def _kind(job: Job) -> str:

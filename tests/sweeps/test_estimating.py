@@ -32,3 +32,17 @@ def test_a_job_that_cannot_be_timed_stops_no_sweep(error: BaseException, monkeyp
     # That which was not timed counts as the mean of 3 and 5.
     assert estimate(plan) == Estimate(24.0, 2, 3)
     assert estimate(plan[:2]) == Estimate(None, 0, 1)
+
+
+def test_kinds_that_are_too_many_are_timed_from_the_first_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+
+    def seconds(settings: dict[str, Any], *given: Any) -> float:
+        timed.append(settings["width"])
+        return float(settings["width"])
+
+    monkeypatch.setattr(timing, "estimate_seconds", seconds)
+    monkeypatch.setattr(data_module, "TranslationData", lambda *given, **named: None)
+    widths = range(1, 18)
+    assert estimate([planned(width, 1) for width in widths]) == Estimate(float(sum(widths)), 5, 17)
+    assert timed == [1, 5, 9, 13, 17]
