@@ -20,8 +20,9 @@ REQUEST = Request("cuda", torch.bfloat16, heads=4, key_heads=2, head_dim=128, va
 
 
 @pytest.mark.slow
-def test_the_operator_in_the_interpreter() -> None:
-    file = Path(__file__).with_name("operator_checks.py")
+@pytest.mark.parametrize("checks", ["operator_checks.py", "training_checks.py"])
+def test_it_is_right_in_the_interpreter(checks: str) -> None:
+    file = Path(__file__).with_name(checks)
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", str(file)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -44,6 +44,5 @@ def test_the_loss_falls_as_it_does_on_eager(monkeypatch: pytest.MonkeyPatch, tmp
     assert list(found) == list(expected) == list(range(4, STEPS + 1, 4))
     assert expected[STEPS] < expected[4] - 0.3, "then it has learnt something"
     differences = {step: abs(found[step] - loss) for step, loss in expected.items()}
-    print(f"greatest difference over {STEPS} steps: {max(differences.values()):.2g}")
     assert max(differences.values()) <= 1e-3, differences
     assert max(differences.values()) > 0, "then both ran the same arithmetic"
