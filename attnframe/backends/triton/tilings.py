@@ -1,4 +1,4 @@
-"""How large the tiles are and how many warps work on one: data, by architecture, dtype and head width."""
+"""How large the tiles are and how many warps work on one: data, by triton, architecture, dtype and head width."""
 
 from __future__ import annotations
 
@@ -22,14 +22,26 @@ WIDEST = 128
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """{architecture: {dtype: {width: {kernel: [TILE_Q, TILE_K, num_warps, num_stages]}}}} as in `tilings.json`; a fifth
-    entry, DESCRIPTORS, says that k and v are read through descriptors where they can be (`descriptors`).
+    """{architecture: {dtype: {width: {kernel: [TILE_Q, TILE_K, num_warps, num_stages]}}}} for the triton that is
+    installed; a fifth entry, DESCRIPTORS, says that k and v are read through descriptors where they can be
+    (`descriptors`). `tilings.json` has such a table for each version of triton from which on it holds.
 
     `width` is the greatest padded head width that an entry is for. `any` stands for every architecture without one of
     its own; its tiles fit the 99 KB of shared memory that every GPU since Ampere has.
     """
     loaded: dict[str, Any] = json.loads(files("attnframe.backends.triton").joinpath("tilings.json").read_text("utf-8"))
-    return loaded
+    return _of_version(loaded, triton.__version__)
+
+
+def _of_version(tables: dict[str, Any], version: str) -> Any:
+    """The last table that began no later than `version`; for an older one the first there is."""
+    first, *later = sorted(tables, key=_numbers)
+    begun = [first, *(since for since in later if _numbers(since) <= _numbers(version))]
+    return tables[begun[-1]]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def tiling(kernel: str, q: Tensor, v: Tensor) -> dict[str, int]:

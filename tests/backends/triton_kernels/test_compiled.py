@@ -216,3 +216,11 @@ def test_every_head_width_has_a_tiling() -> None:
                 with pytest.raises(ValueError, match=f"up to {tilings.WIDEST}, this one is {tilings.WIDEST + 1}"):
                     tilings.entry(kernel, architecture, dtype, tilings.WIDEST + 1)
     assert tilings.entry("forward", "sm_999", torch.float16, 64) == tilings.entry("forward", "any", torch.float16, 64)
+
+
+@pytest.mark.parametrize(
+    ("version", "begun"),
+    [("3.5.1", "3.6"), ("3.6.0", "3.6"), ("3.9.9", "3.6"), ("3.10.0+git1", "3.10"), ("4.0", "3.10")],
+)
+def test_each_version_of_triton_has_a_table(version: str, begun: str) -> None:
+    assert tilings._of_version({"3.10": "3.10", "3.6": "3.6"}, version) == begun
