@@ -86,7 +86,7 @@ def test_descriptors_and_pointers_give_the_same_bits(dtype: torch.dtype, monkeyp
         return {name: value for name, value in how.items() if name != "DESCRIPTORS"}
 
     described = run()
-    monkeypatch.setattr("attnframe.backends.triton.attention.chosen", by_pointers)
+    monkeypatch.setattr("attnframe.backends.triton.operators.chosen", by_pointers)
     for one, other in zip(described, run(), strict=True):
         assert torch.equal(one, other)
     assert launches == [True, True], "nothing was described"

@@ -63,10 +63,10 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from attnframe.backends.triton import attention, reductions
+    from attnframe.backends.triton import operators, reductions
     from attnframe.backends.triton.launching import launch_options
 
-    function = {**attention.KERNELS, **reductions.KERNELS}[kernel]
+    function = {**operators.KERNELS, **reductions.KERNELS}[kernel]
     how = tilings.entry(kernel, architecture, getattr(torch, dtype), width)
     options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
     constants: dict[str, Any] = {
