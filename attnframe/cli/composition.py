@@ -83,11 +83,11 @@ def compose_config(overrides: list[str], primary: str = PRIMARY, *, with_hydra: 
             return compose(primary, overrides=overrides, return_hydra_config=with_hydra)
         except ValueError as error:
             # Hydra's own words say neither which group nor which value.
-            raise UserError(f"{_no_name(overrides) or error}") from error
+            raise UserError(f"{not_a_name(overrides) or error}") from error
 
 
-def _no_name(overrides: list[str]) -> str:
-    """What to say where a group was given a number, a list or null in the place of a name."""
+def not_a_name(overrides: list[str]) -> str:
+    """What to say where a group was given a number, a list or null in the place of a name; empty where none was."""
     for item in overrides:
         key, _, value = item.partition("=")
         if key.partition("@")[0] in group_names() and not re.fullmatch(r"(?!(null|true|false)$)[A-Za-z_].*", value):

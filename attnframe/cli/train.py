@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
-        raise UserError(f"a group is chosen by name, and one of these is none: {' '.join(overrides)}") from error
+        raise UserError(composition.not_a_name(overrides) or str(error)) from error
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -47,6 +47,8 @@ class MyIdea(Attention):
         ),
         (["backend=spda"], ["backend=spda", "did you mean 'sdpa'"]),
         (["model=tinny"], ["model=tinny", "did you mean 'tiny'"]),
+        (["logger=false", "--cfg", "job"], ["logger=false: logger is chosen by name", "attnframe list logger"]),
+        (["seed=1,2", "logger=3", "-m"], ["logger=3: logger is chosen by name"]),
         (["trainer.max_stps=3"], ["trainer.max_stps", "did you mean 'max_steps'"]),
         (["+trainer.foo=1"], ["trainer.foo", "known"]),
         (["+optimizer.lrr=3"], ["optimizer.lrr", "did you mean 'lr'"]),
