@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`variant_name` is each core variant in turn, of a test marked `of_attend` those that call it; `backend_name` is
-    each backend. One that has to compile does so in the slow part of the tests."""
+    each backend. One that is taken only by name is tried in the slow part of the tests."""
     if "variant_name" in metafunc.fixturenames:
         names = list(registry.variants())
         if metafunc.definition.get_closest_marker("of_attend"):

@@ -18,8 +18,8 @@ AUTO = "auto"
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 
-# `auto` tries them in this order: fused ones first, of these the fastest that was measured, and last the one that runs
-# everything.
+# `auto` tries them in this order, but for those that are taken only by name: fused ones first, and last the one that
+# runs everything.
 _BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Sdpa(), Triton(), Flex(), Eager())}
 
 

@@ -112,7 +112,7 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def _default_backends(device: torch.device) -> list[str]:
-    """Every one, but on a CPU none that is taken only by name: there it compiles for each length anew."""
+    """Every one, but on a CPU none that is taken only by name: it compiles for each length anew, or does not run."""
     return [name for name, backend in backends().items() if device.type == "cuda" or not backend.only_by_name]
 
 

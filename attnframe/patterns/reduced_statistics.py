@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attnframe.attention import AttendCall, Attention, Mask, Observer, PatternKind, observe
 from attnframe.backends import MaskMod, ScoreMod
 from attnframe.backends.reductions import RowReductions, key_reductions, row_reductions
-from attnframe.patterns.statistics import HeadStatistics, Keep
+from attnframe.patterns.statistics import CAUSAL_SITES, HeadStatistics, Keep
 
 
 @dataclass(frozen=True)
@@ -79,22 +79,28 @@ def reduced_statistics(
     mask_mod: MaskMod | None = None,
     query_keep: Bool[Tensor, "batch query"] | None = None,
     key_keep: Bool[Tensor, "batch key"] | None = None,
+    causal: bool | None = None,
     site: str = "",
     layer: int = 0,
 ) -> ReducedPattern:
     """`statistics.head_statistics` and `received_mass` of softmax(score_mod(q·kᵀ·scale)), of whole sequences.
 
-    `mask` is bound; a key is kept where both it and `key_keep` keep it. Under a causal one diagonality is measured
-    against causal uniform attention. `scale` is 1/√head_dim unless given. Raises `ValueError` where there is no key,
-    and for shapes that do not fit together.
+    `mask` is bound. Positions count the keys of `key_keep`, those that the mask keeps unless it is given, and a row is
+    its shares of what both keep. `causal` has diagonality measured against causal uniform attention, and is that of the
+    mask unless given. `scale` is 1/√head_dim unless given. Raises `ValueError` where there is no key, and for shapes
+    that do not fit together.
     """
-    mask = _with_keys(mask, key_keep)
     batch, queries, keys = mask.shape
     if keys == 0:
         raise ValueError("a pattern without a key has no statistics")
     wide = torch.promote_types(q.dtype, torch.float32)
-    whole = (torch.ones(batch, length, dtype=torch.bool, device=q.device) for length in (queries, keys))
-    kept = [full if keep is None else keep for full, keep in zip(whole, (query_keep, mask.key_keep), strict=True)]
+    key_keep = mask.key_keep if key_keep is None else key_keep
+    kept = [
+        _checked(name, keep, (batch, length), q.device)
+        for name, keep, length in (("query_keep", query_keep, queries), ("key_keep", key_keep, keys))
+    ]
+    is_causal = mask.causal if causal is None else causal
+    mask = _with_keys(mask, kept[1])
     query_at, key_at = (keep.cumsum(-1) - 1 for keep in kept)
     last_query, last_key = (keep.sum(-1, keepdim=True) - 1 for keep in kept)
     facing = (query_at * last_key).double() / last_query.clamp(min=1)
@@ -108,9 +114,7 @@ def reduced_statistics(
         score_mod=score_mod,
         mask_mod=mask_mod,
     )
-    sums = key_reductions(
-        q, k, rows.lse, mask, scale=scale, query_keep=query_keep, score_mod=score_mod, mask_mod=mask_mod
-    )
+    sums = key_reductions(q, k, rows.lse, mask, scale=scale, query_keep=kept[0], score_mod=score_mod, mask_mod=mask_mod)
     counted = (rows.lse != -torch.inf) & kept[0][:, None]
     num_rows = sums.rows.sum(0)
 
@@ -118,20 +122,24 @@ def reduced_statistics(
         """[heads]: over the rows that count, of all sentences alike."""
         return x.double().where(counted, 0.0).sum((0, 2)) / num_rows
 
+    def share(is_key: Tensor) -> Tensor:
+        """[heads]: of the rows that count, what those keys receive."""
+        return sums.received.where((kept[1] & is_key)[:, None], 0.0).sum((0, 2)) / num_rows
+
     allowed = last_key + 1
-    if mask.causal:
+    if is_causal:
         allowed = allowed.minimum(query_at + 1)
     by_chance = mean(_distance_to_all(facing, allowed.double())[:, None])
     distance = mean(rows.mean_distance)
-    is_last = (kept[1] & (key_at == last_key))[:, None]
+
     columns = [
         mean(rows.entropy),
         mean(rows.entropy.exp()),
         mean(rows.largest_weight),
         distance,
         1 - distance / by_chance.where(by_chance > 0, torch.nan),
-        (sums.sink_mass * sums.rows).sum(0) / num_rows,
-        sums.received.where(is_last, 0.0).sum((0, 2)) / num_rows,
+        share(key_at == 0),
+        share(key_at == last_key),
     ]
     table = zip(num_rows.tolist(), torch.stack([column.double() for column in columns], -1).tolist(), strict=True)
     heads = [
@@ -141,12 +149,18 @@ def reduced_statistics(
     return ReducedPattern(heads, sums.received / sums.rows[..., None], rows)
 
 
-def _with_keys(mask: Mask, key_keep: Tensor | None) -> Mask:
+def _checked(name: str, keep: Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor:
+    if keep is None:
+        return torch.ones(shape, dtype=torch.bool, device=device)
+    if keep.shape != shape or keep.dtype != torch.bool:
+        raise ValueError(f"{name} is {keep.dtype} of shape {list(keep.shape)}, the call needs torch.bool {list(shape)}")
+    return keep.to(device)
+
+
+def _with_keys(mask: Mask, kept: Bool[Tensor, "batch key"]) -> Mask:
     """The bound mask, open to kept keys only: a row's softmax over these is its shares of them."""
-    if key_keep is None:
-        return mask
-    joined = key_keep if mask.key_keep is None else key_keep & mask.key_keep
-    return dataclasses.replace(mask, key_keep=joined).bind(*mask.shape)
+    joined = kept if mask.key_keep is None else kept & mask.key_keep
+    return dataclasses.replace(mask, key_keep=None if joined.all() else joined).bind(*mask.shape, kept.device)
 
 
 def _distance_to_all(facing: Tensor, count: Tensor) -> Tensor:
@@ -198,6 +212,8 @@ class _Reducer(Observer):
             mask_mod=call.mask_mod,
             query_keep=query_keep,
             key_keep=key_keep,
+            # As head_statistics has it; outside of a model the mask is all there is.
+            causal=module.site in CAUSAL_SITES if module.site else None,
             site=module.site,
             layer=module.layer,
         )

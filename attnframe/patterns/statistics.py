@@ -24,7 +24,7 @@ from attnframe.attention import PatternKind
 from attnframe.patterns.pattern import Pattern
 
 # Sites whose queries may not attend to later keys; there, uniform attention is uniform over the keys so far.
-_CAUSAL_SITES = {"decoder_self"}
+CAUSAL_SITES = {"decoder_self"}
 
 Keep = tuple[Bool[Tensor, "*batch query"] | None, Bool[Tensor, "*batch key"] | None]
 """Which queries and which keys are no padding; None where none is."""
@@ -76,7 +76,7 @@ def head_statistics(
     table = []
     for (site, layer), pattern in patterns.items():
         query_keep, key_keep = (keep or {}).get(site, (None, None))
-        causal = site in _CAUSAL_SITES
+        causal = site in CAUSAL_SITES
         shares, counted = _shares(pattern.weights, query_keep, key_keep)
         position = _positions(_kept(pattern.weights, key_keep, -1))[..., None, None, :]
         entropy = row_entropy(shares)

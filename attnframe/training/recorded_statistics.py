@@ -1,4 +1,4 @@
-"""Statistics of every head of a model over some sentences: of recorded patterns, or of long ones summed up."""
+"""Statistics of every head of a model over some sentences: of recorded patterns, or of one too long for that."""
 
 from __future__ import annotations
 
@@ -16,50 +16,39 @@ from attnframe.patterns.reduced_statistics import ReducedPatterns, record_statis
 from attnframe.patterns.statistics import HeadStatistics, Keep, head_statistics
 from attnframe.training.data_module import TranslationData
 
-# Weights of a head that are held at once, padding counted: a hundred sentences of 72 tokens, or thirteen of 200.
+# Weights of a head that are held at once, padding too: a hundred sentences of 72 tokens, thirteen of 200, none of 725.
 _MOST_HELD = 2**19
-
-# Weights of a head that are summed up without being held, which costs time only: fifty sentences of 200 tokens.
-_MOST_SUMMED = 2**21
 
 
 @torch.no_grad()
 def recorded_statistics(
     model: Seq2Seq, data: TranslationData, pairs: Sequence[SentencePair]
 ) -> tuple[list[HeadStatistics], Mapping[tuple[str, int], str]]:
-    """`head_statistics` over the first pairs, by site and layer; all of them, unless they are long.
+    """`head_statistics` by site and layer, over as many of the first pairs as may be held at once, in one forward.
 
-    Patterns that would be too large to hold are summed up (`patterns.reduced_statistics`), over as many pairs as a
-    validation has time for. What cannot be summed up, no softmax of one `attend`, is recorded over fewer of them. At
-    least one pair there is always.
+    There is always one pair. If that is too long for its patterns to be held, they are summed up
+    (`patterns.reduced_statistics`), but for those that are no softmax of one `attend`.
 
     Beside them why a (site, layer) has no pattern, and so no heads in the table (`patterns.Patterns.missing`).
     """
-    held, are_all = _first(data, pairs, _MOST_HELD)
-    if are_all:
-        return _of_recorded(model, _batch(model, data, held), SITES)
-    reduced = _summed_up(model, _batch(model, data, _first(data, pairs, _MOST_SUMMED)[0]))
+    fitting = _fitting(data, pairs)
+    batch = data.batch(pairs[: max(1, fitting)]).to(next(model.parameters()).device)
+    if fitting:
+        return _of_recorded(model, batch, SITES)
+    reduced = _summed_up(model, batch)
     if not reduced.missing:
         return reduced.heads, {}
-    sites = {site for site, _ in reduced.missing}
-    recorded, missing = _of_recorded(model, _batch(model, data, held), sites)
+    recorded, missing = _of_recorded(model, batch, {site for site, _ in reduced.missing})
     others = [row for row in recorded if (row.site, row.layer) in reduced.missing]
     return sorted([*reduced.heads, *others], key=lambda row: (row.site, row.layer, row.head)), missing
 
 
-def _first(
-    data: TranslationData, pairs: Sequence[SentencePair], most_weights: int
-) -> tuple[Sequence[SentencePair], bool]:
-    """As many of the first pairs as have no more weights in a batch, but one in any case; and whether all have."""
+def _fitting(data: TranslationData, pairs: Sequence[SentencePair]) -> int:
+    """How many of the first pairs may be held at once."""
     examples = data.encode(pairs)
     # One more for BOS or EOS.
     longest = itertools.accumulate((1 + max(len(e.src_ids), len(e.tgt_ids)) for e in examples), max)
-    fitting = sum(count * length**2 <= most_weights for count, length in enumerate(longest, start=1))
-    return pairs[: max(1, fitting)], fitting == len(pairs)
-
-
-def _batch(model: Seq2Seq, data: TranslationData, pairs: Sequence[SentencePair]) -> Batch:
-    return data.batch(pairs).to(next(model.parameters()).device)
+    return sum(count * length**2 <= _MOST_HELD for count, length in enumerate(longest, start=1))
 
 
 def _of_recorded(

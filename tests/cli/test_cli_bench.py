@@ -93,7 +93,7 @@ def test_json_has_the_whole_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         assert row["forward_tflops"] * row["forward_seconds"] * 1e12 == pytest.approx(products)
 
 
-def test_without_a_choice_every_backend_is_measured_but_what_has_to_compile() -> None:
+def test_without_a_choice_every_backend_is_measured_but_what_is_taken_only_by_name() -> None:
     assert devices_at_hand()[0] == "cuda" or lines() == [
         ("multi_head", name) for name, backend in backends().items() if not backend.only_by_name
     ]

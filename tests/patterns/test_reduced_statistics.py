@@ -23,6 +23,13 @@ QUERY_KEEP = torch.arange(QUERIES) < torch.tensor([[11], [7], [2]])
 KEY_KEEP = torch.arange(KEYS) < torch.tensor([[5], [13], [1]])
 SELF_KEEP = torch.arange(QUERIES) >= torch.tensor([[0], [4], [10]])
 
+# By who says which keys are padding: what the masks of both sites keep. In the last case each hides something else.
+HIDDEN: dict[str, tuple[Tensor | None, Tensor | None]] = {
+    "the mask": (SELF_KEEP, KEY_KEEP),
+    "keep": (None, None),
+    "both": (torch.arange(QUERIES).expand(BATCH, -1) % 3 != 1, torch.arange(KEYS).expand(BATCH, -1) % 4 != 0),
+}
+
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,11 +41,17 @@ def embeddings(length: int) -> Tensor:
 
 
 class TwoSites(nn.Module):
-    """A self-attention and a cross-attention of one variant. `self_keep` is in the mask of the first."""
+    """A self-attention and a cross-attention of one variant, whose masks keep what they are told to."""
 
-    def __init__(self, variant: str, options: dict[str, Any], self_keep: Tensor | None = SELF_KEEP) -> None:
+    def __init__(
+        self,
+        variant: str,
+        options: dict[str, Any],
+        self_keep: Tensor | None = SELF_KEEP,
+        memory_keep: Tensor | None = KEY_KEEP,
+    ) -> None:
         super().__init__()
-        self.self_keep = self_keep
+        self.self_keep, self.memory_keep = self_keep, memory_keep
         torch.manual_seed(41)
         self.own = build_attention(variant, d_model=WIDTH, num_heads=4, **options).double()
         self.other = copy.deepcopy(self.own)
@@ -46,7 +59,7 @@ class TwoSites(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         x = self.own(x, x, x, Mask(self.self_keep, causal=True))
-        return self.other(x, memory, memory, Mask(KEY_KEEP))
+        return self.other(x, memory, memory, Mask(self.memory_keep))
 
 
 @pytest.mark.parametrize(
@@ -59,9 +72,9 @@ class TwoSites(nn.Module):
         ("sliding_window", {"window": 3}),
     ],
 )
-@pytest.mark.parametrize("said_by", ["the mask", "keep"])
+@pytest.mark.parametrize("said_by", HIDDEN)
 def test_they_are_those_of_the_recorded_pattern(variant: str, options: dict[str, Any], said_by: str) -> None:
-    model = TwoSites(variant, options, SELF_KEEP if said_by == "the mask" else None)
+    model = TwoSites(variant, options, *HIDDEN[said_by])
     given = embeddings(QUERIES), embeddings(KEYS)
     keep = {"decoder_self": (SELF_KEEP, SELF_KEEP), "cross": (QUERY_KEEP, KEY_KEEP)}
     with record_patterns(model) as patterns, record_statistics(model, keep=keep) as reduced:
@@ -117,3 +130,13 @@ def test_a_head_that_attends_to_nothing_has_no_statistics_and_a_nan_shows() -> N
     assert second.entropy != second.entropy
     with pytest.raises(ValueError, match="without a key"):
         reduced_statistics(q, q[:, :, :0], Mask().bind(1, 5, 0))
+
+
+def test_masks_that_do_not_fit_are_refused() -> None:
+    q = torch.randn(3, 2, 5, 4)
+    mask = Mask(torch.ones(3, 5, dtype=torch.bool)).bind(3, 5, 5)
+    for wrong in (torch.ones(2, 5, dtype=torch.bool), torch.ones(1, 5, dtype=torch.bool), torch.ones(3, 5)):
+        with pytest.raises(ValueError, match="query_keep"):
+            reduced_statistics(q, q, mask, query_keep=wrong)
+        with pytest.raises(ValueError, match="key_keep"):
+            reduced_statistics(q, q, mask, key_keep=wrong)

@@ -30,6 +30,7 @@ class Triton(Backend):
     """Fused kernels of our own for GPUs, which can give the entropy of each row beside the output."""
 
     name = "triton"
+    only_by_name = "triton was not measured on a GPU yet, so it is taken only by name"
 
     def unsupported(self, request: Request) -> list[str]:
         reasons = []

@@ -64,8 +64,9 @@ def test_where_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auto_leaves_it_to_be_asked_for() -> None:
-    assert resolve("auto", [REQUEST]).backend.name == "sdpa"
-    assert resolve("triton", [REQUEST]).backend.name == "triton"
+    for request, taken in ((REQUEST, "sdpa"), (dataclasses.replace(REQUEST, score_mod=("softcap",)), "eager")):
+        assert resolve("auto", [request]).backend.name == taken
+        assert resolve("triton", [request]).backend.name == "triton"
 
 
 def test_it_declines_the_widths_that_no_tiling_is_for() -> None:
