@@ -57,7 +57,8 @@ def record_statistics(
 
     For sequences on which `record_patterns` would hold too much. The sums are computed from the q and k of each call;
     that they go with its output is not checked. `keep` says by site which queries and keys are no padding, as in
-    `head_statistics`; keys that the mask of a call does not keep are none in any case. `sites` limits what is recorded.
+    `head_statistics`; of a site that it leaves out, the mask of the call says which keys are. `sites` limits what is
+    recorded.
 
     The softmax of one `attend` over whole sequences can be summed up so. A module that reports another pattern, calls
     `attend` not exactly once, normalises by anything else or decodes token by token is left out, and
@@ -131,7 +132,6 @@ def reduced_statistics(
         allowed = allowed.minimum(query_at + 1)
     by_chance = mean(_distance_to_all(facing, allowed.double())[:, None])
     distance = mean(rows.mean_distance)
-
     columns = [
         mean(rows.entropy),
         mean(rows.entropy.exp()),

@@ -67,21 +67,8 @@ def triton_attention(
 
 
 @triton_attention.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    key_keep: Tensor | None,
-    scale: float,
-    causal: bool,
-    window: int | None,
-    query_offset: int,
-    softcap: float | None,
-    slopes: Tensor | None,
-    key_bias: Tensor | None,
-    statistics: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _empty_outputs(q, v, statistics)
+def _(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _empty_outputs(q, v, rest[-1])
 
 
 @torch.library.custom_op("attnframe::triton_attention_backward", mutates_args=())
