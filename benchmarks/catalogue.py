@@ -43,10 +43,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Importing the package of the variants registers those of the core, and no others.
     variants = f"attention={','.join(registry.variants())}"
-    two_at_once = ("match=params", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={os.cpu_count()}")
+    on_every_core = ("match=params", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={os.cpu_count()}")
     seeds = f"seed={','.join(map(str, SEEDS))}"
-    codes = [_attnframe(folder, "train", "-m", "sweep=catalogue", variants, seeds, "logger=csv", *two_at_once)]
-    codes.append(_attnframe(folder, "train", "-m", "sweep=rates", variants, "logger=none", *SHORT, *two_at_once))
+    codes = [_attnframe(folder, "train", "-m", "sweep=catalogue", variants, seeds, "logger=csv", *on_every_core)]
+    codes.append(_attnframe(folder, "train", "-m", "sweep=rates", variants, "logger=none", *SHORT, *on_every_core))
     # An old answer must not stand for one that fails.
     shutil.rmtree(folder / "compared", ignore_errors=True)
     for name, question in QUESTIONS.items():
