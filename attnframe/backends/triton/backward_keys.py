@@ -7,7 +7,15 @@ import triton.language as tl
 
 from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
-from attnframe.backends.triton.tiles import factor, load_tile, may_attend, store_tile, tiles_of_queries
+from attnframe.backends.triton.tiles import (
+    factor,
+    kept_in_tile,
+    load_tile,
+    masked_unless,
+    may_attend,
+    store_tile,
+    tiles_of_queries,
+)
 
 
 @triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
@@ -18,7 +26,7 @@ def attention_backward_keys(
     key_keep,
     d_output,
     peak,
-    log_sum,
+    shift,
     delta,
     d_entropy,
     d_k,
@@ -68,7 +76,7 @@ def attention_backward_keys(
 ):
     """dK = scale·dSᵀ·Q and dV = Pᵀ·dO of one key tile, summed over the query heads that share the key head.
 
-    Parameters as in the other kernels; `d_key_bias` is contiguous [batch, key_heads, keys] in float32, or None.
+    Parameters as in the other kernels, of which `attention_backward_queries` made `shift` and `delta`; `d_key_bias` is contiguous [batch, key_heads, keys] in float32, or None.
     """
     tiles = tl.cdiv(keys, TILE_K)
     tile = tl.program_id(0) % tiles
@@ -104,22 +112,26 @@ def attention_backward_keys(
     first, before, inside, after = tiles_of_queries(
         first_key, queries, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
     )
+    if KEY_KEEP:
+        some, each = kept_in_tile(key_keep, first_key, keys, TILE_K)
+        before, inside, after = masked_unless(each & some, before, inside, after)
+        before = tl.where(some, before, 0)
     # Of the first head of the group.
     q += batch * q_batch + key_head * group * q_head
     d_output += batch * d_output_batch + key_head * group * d_output_head
     rows = (batch * heads + key_head * group) * queries
     peak += rows
-    log_sum += rows
+    shift += rows
     delta += rows
     d_entropy += rows
     key_sums, value_sums, bias_sums = _d_k_d_v_over_queries(
-        key_sums, value_sums, bias_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
+        key_sums, value_sums, bias_sums, key_tile, value_tile, q, d_output, peak, shift, delta, d_entropy, key_keep,
         q_head, q_row, d_output_head, d_output_row, group, first + before * TILE_Q, inside, 0, 0, key_idx,
         queries, keys, query_offset, window, scale, softcap, slopes, bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
         PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_Q, False,
     )  # fmt: skip
     key_sums, value_sums, bias_sums = _d_k_d_v_over_queries(
-        key_sums, value_sums, bias_sums, key_tile, value_tile, q, d_output, peak, log_sum, delta, d_entropy, key_keep,
+        key_sums, value_sums, bias_sums, key_tile, value_tile, q, d_output, peak, shift, delta, d_entropy, key_keep,
         q_head, q_row, d_output_head, d_output_row, group, first, before + after, before, inside, key_idx,
         queries, keys, query_offset, window, scale, softcap, slopes, bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
         PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_Q, True,
@@ -161,7 +173,7 @@ def _d_k_d_v_over_queries(
     q,
     d_output,
     peak,
-    log_sum,
+    shift,
     delta,
     d_entropy,
     key_keep,
@@ -230,8 +242,10 @@ def _d_k_d_v_over_queries(
         )
         query_idx = at + tl.arange(0, TILE_Q)
         row = member * queries + query_idx
-        row_peak = tl.load(peak + row, mask=query_idx < queries, other=0.0)
-        row_log_sum = tl.load(log_sum + row, mask=query_idx < queries, other=0.0)
+        row_shift = tl.load(shift + row, mask=query_idx < queries, other=0.0)
+        row_peak = row_shift
+        if EXACT:
+            row_peak = tl.load(peak + row, mask=query_idx < queries, other=0.0)
         row_delta = tl.load(delta + row, mask=query_idx < queries, other=0.0)
         row_d_entropy = row_delta
         if ENTROPY:
@@ -252,7 +266,7 @@ def _d_k_d_v_over_queries(
                 scores, query_idx[None, :], key_idx[:, None], query_offset, scale, softcap, slope, column, EXACT
             )
         allowed = True
-        if EDGE or KEY_KEEP:
+        if EDGE:
             allowed = may_attend(
                 query_idx[None, :],
                 key_idx[:, None],
@@ -264,19 +278,19 @@ def _d_k_d_v_over_queries(
                 CAUSAL,
                 WINDOW,
                 KEY_KEEP,
-                EDGE,
             )
         weights, d_scores = score_gradients(
             scores,
             d_weights,
             row_peak[None, :],
-            row_log_sum[None, :],
+            row_shift[None, :],
             row_delta[None, :],
             row_d_entropy[None, :],
             allowed,
             unit,
             ENTROPY,
-            EDGE or KEY_KEEP,
+            EXACT,
+            EDGE,
         )
         value_sums = tl.dot(factor(weights, d_output_tile, WIDEN), d_output_tile, value_sums, input_precision="ieee")
         if bias is not None:

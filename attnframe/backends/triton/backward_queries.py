@@ -7,7 +7,18 @@ import triton.language as tl
 
 from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
-from attnframe.backends.triton.tiles import described, factor, load_tile, may_attend, store_tile, tiles_of_keys
+from attnframe.backends.triton.tiles import (
+    described,
+    factor,
+    kept_keys,
+    load_tile,
+    masked_unless,
+    may_attend,
+    store_tile,
+    tiles_of_keys,
+)
+
+LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
@@ -16,12 +27,16 @@ def attention_backward_queries(
     k,
     v,
     key_keep,
+    output,
     d_output,
     peak,
     log_sum,
-    delta,
+    entropy,
+    d_lse,
     d_entropy,
     d_q,
+    shift,
+    delta,
     q_batch,
     q_head,
     q_row,
@@ -31,6 +46,9 @@ def attention_backward_queries(
     v_batch,
     v_head,
     v_row,
+    output_batch,
+    output_head,
+    output_row,
     d_output_batch,
     d_output_head,
     d_output_row,
@@ -62,8 +80,11 @@ def attention_backward_queries(
     TILE_K: tl.constexpr,
     DESCRIPTORS: tl.constexpr = False,
 ):
-    """dQ = scale·dS·K of one query tile. Strides and the rest are as in the forward kernel; `peak`,
-    `log_sum`, `delta` and `d_entropy` are contiguous [batch, heads, queries] in float32."""
+    """dQ = scale·dS·K of one query tile; `shift` and `delta` of its rows, as `score_gradients` has them.
+
+    Strides and the rest are as in the forward kernel. What there is one of for each row is contiguous [batch, heads,
+    queries] in float32; `d_lse` may be None, and ENTROPY says whether `entropy` and `d_entropy` are there.
+    """
     tiles = tl.cdiv(queries, TILE_Q)
     tile = tiles - 1 - tl.program_id(0) % tiles
     batch = (tl.program_id(0) // tiles // heads).to(tl.int64)
@@ -75,6 +96,9 @@ def attention_backward_queries(
     k = described(k, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, DESCRIPTORS)
     v = described(v, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, DESCRIPTORS)
     key_keep += batch * keys
+    unit = scale
+    if MODIFIED:
+        unit = 1.0
     slope = slopes
     if slopes is not None:
         slope = tl.load(slopes + head)
@@ -94,28 +118,52 @@ def attention_backward_queries(
         True,
         WIDEN,
     )
+    output_tile = load_tile(
+        output + batch * output_batch + head * output_head,
+        first_query,
+        output_row,
+        queries,
+        TILE_Q,
+        VALUE_DIM,
+        PADDED_VALUE_DIM,
+        True,
+        WIDEN,
+    )
     query_idx = first_query + tl.arange(0, TILE_Q)
     at = (batch * heads + head) * queries + query_idx
-    row_peak = tl.load(peak + at, mask=query_idx < queries, other=0.0)
-    row_log_sum = tl.load(log_sum + at, mask=query_idx < queries, other=0.0)
-    row_delta = tl.load(delta + at, mask=query_idx < queries, other=0.0)
+    here = query_idx < queries
+    row_peak = tl.load(peak + at, mask=here, other=0.0)
+    row_shift = tl.load(log_sum + at, mask=here, other=0.0)
+    if not EXACT:
+        row_shift += row_peak * unit
+    row_shift *= LOG2_E
+    row_delta = tl.sum(output_tile.to(tl.float32) * d_output_tile.to(tl.float32), axis=1)
+    if d_lse is not None:
+        row_delta -= tl.load(d_lse + at, mask=here, other=0.0)
     row_d_entropy = row_delta
     if ENTROPY:
-        row_d_entropy = tl.load(d_entropy + at, mask=query_idx < queries, other=0.0)
+        row_d_entropy = tl.load(d_entropy + at, mask=here, other=0.0)
+        row_delta += row_d_entropy * tl.load(entropy + at, mask=here, other=0.0)
+    tl.store(shift + at, row_shift, mask=here)
+    tl.store(delta + at, row_delta, mask=here)
     sums = tl.zeros([TILE_Q, PADDED_HEAD_DIM], tl.float32)
+    whole = True
+    if KEY_KEEP:
+        keys, whole = kept_keys(key_keep, keys)
     first, before, inside, after = tiles_of_keys(
         first_query, keys, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
     )
+    before, inside, after = masked_unless(whole, before, inside, after)
     sums = _d_q_over_keys(
-        sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
-        first + before * TILE_K, inside, 0, 0, query_idx, queries, keys, query_offset, window, scale, softcap,
-        slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        sums, query_tile, d_output_tile, row_peak, row_shift, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
+        first + before * TILE_K, inside, 0, 0, query_idx, queries, keys, query_offset, window, scale, unit,
+        softcap, slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
         CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_K, DESCRIPTORS, False,
     )  # fmt: skip
     sums = _d_q_over_keys(
-        sums, query_tile, d_output_tile, row_peak, row_log_sum, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
-        first, before + after, before, inside, query_idx, queries, keys, query_offset, window, scale, softcap,
-        slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
+        sums, query_tile, d_output_tile, row_peak, row_shift, row_delta, row_d_entropy, k, v, key_keep, k_row, v_row,
+        first, before + after, before, inside, query_idx, queries, keys, query_offset, window, scale, unit,
+        softcap, slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM, PADDED_VALUE_DIM,
         CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_K, DESCRIPTORS, True,
     )  # fmt: skip
     store_tile(
@@ -137,7 +185,7 @@ def _d_q_over_keys(
     query_tile,
     d_output_tile,
     row_peak,
-    row_log_sum,
+    row_shift,
     row_delta,
     row_d_entropy,
     k,
@@ -155,6 +203,7 @@ def _d_q_over_keys(
     query_offset,
     window,
     scale,
+    unit,
     softcap,
     slope,
     key_bias,
@@ -182,10 +231,8 @@ def _d_q_over_keys(
         value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN, DESCRIPTORS)
         scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
         d_weights = tl.dot(d_output_tile, tl.trans(value_tile), input_precision="ieee")
-        unit = scale
         passed = 1.0
         if MODIFIED:
-            unit = 1.0
             key_idx = at + tl.arange(0, TILE_K)
             bias = key_bias
             if key_bias is not None:
@@ -195,7 +242,7 @@ def _d_q_over_keys(
                 scores, query_idx[:, None], key_idx[None, :], query_offset, scale, softcap, slope, bias, EXACT
             )
         allowed = True
-        if EDGE or KEY_KEEP:
+        if EDGE:
             allowed = may_attend(
                 query_idx[:, None],
                 at + tl.arange(0, TILE_K)[None, :],
@@ -207,19 +254,19 @@ def _d_q_over_keys(
                 CAUSAL,
                 WINDOW,
                 KEY_KEEP,
-                EDGE,
             )
         _, d_scores = score_gradients(
             scores,
             d_weights,
             row_peak[:, None],
-            row_log_sum[:, None],
+            row_shift[:, None],
             row_delta[:, None],
             row_d_entropy[:, None],
             allowed,
             unit,
             ENTROPY,
-            EDGE or KEY_KEEP,
+            EXACT,
+            EDGE,
         )
         if softcap is not None:
             d_scores *= passed

@@ -6,7 +6,16 @@ import triton
 import triton.language as tl
 
 from attnframe.backends.triton.modified_scores import modified_scores
-from attnframe.backends.triton.tiles import described, factor, load_tile, may_attend, store_tile, tiles_of_keys
+from attnframe.backends.triton.tiles import (
+    described,
+    factor,
+    kept_keys,
+    load_tile,
+    masked_unless,
+    may_attend,
+    store_tile,
+    tiles_of_keys,
+)
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
@@ -106,9 +115,13 @@ def attention_forward(
     l = tl.zeros([TILE_Q], tl.float32)
     t = tl.zeros([TILE_Q], tl.float32)
     sums = tl.zeros([TILE_Q, PADDED_VALUE_DIM], tl.float32)
+    whole = True
+    if KEY_KEEP:
+        keys, whole = kept_keys(key_keep, keys)
     first, before, inside, after = tiles_of_keys(
         first_query, keys, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
     )
+    before, inside, after = masked_unless(whole, before, inside, after)
     m, l, t, sums = _over_keys(
         m, l, t, sums, query_tile, k, v, key_keep, k_row, v_row, first + before * TILE_K, inside, 0, 0, first_query,
         queries, keys, query_offset, window, scale, softcap, slope, key_bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
@@ -207,7 +220,7 @@ def _over_keys(
             scores, _ = modified_scores(
                 scores, query_idx[:, None], key_idx[None, :], query_offset, scale, softcap, slope, bias, EXACT
             )
-        if EDGE or KEY_KEEP:
+        if EDGE:
             allowed = may_attend(
                 first_query + tl.arange(0, TILE_Q)[:, None],
                 at + tl.arange(0, TILE_K)[None, :],
@@ -219,7 +232,6 @@ def _over_keys(
                 CAUSAL,
                 WINDOW,
                 KEY_KEEP,
-                EDGE,
             )
             scores = tl.where(allowed, scores, float("-inf"))
         new_m = tl.maximum(m, tl.max(scores, axis=1))
@@ -232,8 +244,10 @@ def _over_keys(
         step = (m - new_m) * bits
         shrink = tl.exp2(step)
         if STATISTICS:
-            # Where p is 0 x may be -inf.
-            t = shrink * (t + l * step) + tl.sum(p * tl.where(p > 0.0, x, 0.0), axis=1)
+            if EDGE or MODIFIED:
+                # x may be -inf; where it is so low p is 0.
+                x = tl.maximum(x, -9999.0)
+            t = shrink * (t + l * step) + tl.sum(p * x, axis=1)
         l = shrink * l + tl.sum(p, axis=1)
         value_tile = load_tile(v, at, v_row, keys, TILE_K, VALUE_DIM, PADDED_VALUE_DIM, EDGE, WIDEN, DESCRIPTORS)
         sums = tl.dot(factor(p, value_tile, WIDEN), value_tile, sums * shrink[:, None], input_precision="ieee")

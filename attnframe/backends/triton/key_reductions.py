@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from attnframe.backends.triton.tiles import load_tile, may_attend, tiles_of_queries
+from attnframe.backends.triton.tiles import kept_in_tile, load_tile, masked_unless, may_attend, tiles_of_queries
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 FARTHEST: tl.constexpr = tl.constexpr(2**31 - 1)
@@ -84,9 +84,12 @@ def reduce_keys(
     )
     # What is past the last key is masked everywhere: unlike a sum for each key, one over keys would take it in.
     whole = first_key + TILE_K <= keys
-    before = tl.where(whole, before, before + inside + after)
-    inside = tl.where(whole, inside, 0)
-    after = tl.where(whole, after, 0)
+    if KEY_KEEP:
+        some, each = kept_in_tile(key_keep, first_key, keys, TILE_K)
+        whole = whole & each & some
+    before, inside, after = masked_unless(whole, before, inside, after)
+    if KEY_KEEP:
+        before = tl.where(some, before, 0)
     sums, buckets = _keys_over_queries(
         sums, buckets, key_tile, q, key_keep, lse, edges, tile_mass, q_row, tiles,
         first + before * TILE_Q, inside, 0, 0, first_key, queries, keys, query_offset, window, num_edges, scale,
@@ -155,7 +158,7 @@ def _keys_over_queries(
         row_lse = tl.load(lse + query_idx, mask=query_idx < queries, other=float("inf"))
         scores = tl.dot(key_tile, tl.trans(query_tile), input_precision="ieee")
         x = (scores * scale - row_lse[None, :]) * LOG2_E
-        if EDGE or KEY_KEEP:
+        if EDGE:
             allowed = may_attend(
                 query_idx[None, :],
                 key_idx[:, None],
@@ -167,7 +170,6 @@ def _keys_over_queries(
                 CAUSAL,
                 WINDOW,
                 KEY_KEEP,
-                EDGE,
             )
             # Before e^x, which may be past the end of float32 where a hidden score is greater than all others.
             x = tl.where(allowed, x, float("-inf"))

@@ -97,16 +97,11 @@ def _backward(
     key_heads, keys = k.shape[1:3]
     if 0 in (batch, heads, queries, keys):
         return d_q.zero_(), d_k.zero_(), d_v.zero_(), d_key_bias.zero_()
-    q, k, v, d_output = (rows_contiguous(x) for x in (q, k, v, d_output))
-    delta = (d_output.float() * output.float()).sum(-1)
-    if d_lse is not None:
-        delta = delta - d_lse
-    if d_entropy is not None:
-        delta = delta + d_entropy * entropy
-        d_entropy = d_entropy.contiguous()
-    delta = delta.contiguous()
-    rows = (peak, log_sum, delta, delta if d_entropy is None else d_entropy)
-    inputs = (q, k, v, as_bytes(key_keep, q), d_output, *rows)
+    q, k, v, output, d_output = (rows_contiguous(x) for x in (q, k, v, output, d_output))
+    keep = as_bytes(key_keep, q)
+    shift, delta = torch.empty_like(peak), torch.empty_like(peak)
+    # A kernel without ENTROPY is still given the pointers.
+    d_entropy_rows = delta if d_entropy is None else d_entropy.contiguous()
     lengths = sizes(q, k, query_offset, window)
     modifications = (scale, softcap, *_contiguous(slopes, key_bias))
     constants = {
@@ -115,11 +110,38 @@ def _backward(
     }
     how = chosen(tiling("backward_queries", q, v), k, v)
     attention_backward_queries[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
-        *inputs, d_q, *strides(q, k, v, d_output, d_q), *lengths, *modifications, **constants, **how, **launch_options()
+        q,
+        k,
+        v,
+        keep,
+        output,
+        d_output,
+        peak,
+        log_sum,
+        entropy,
+        None if d_lse is None else d_lse.contiguous(),
+        d_entropy_rows,
+        d_q,
+        shift,
+        delta,
+        *strides(q, k, v, output, d_output, d_q),
+        *lengths,
+        *modifications,
+        **constants,
+        **how,
+        **launch_options(),
     )
     how = tiling("backward_keys", q, v)
     attention_backward_keys[(triton.cdiv(keys, how["TILE_K"]) * key_heads * batch,)](
-        *inputs,
+        q,
+        k,
+        v,
+        keep,
+        d_output,
+        peak,
+        shift,
+        delta,
+        d_entropy_rows,
         d_k,
         d_v,
         *strides(q, k, v, d_output, d_k, d_v),

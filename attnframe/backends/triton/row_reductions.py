@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from attnframe.backends.triton.tiles import load_tile, may_attend, tiles_of_keys
+from attnframe.backends.triton.tiles import kept_keys, load_tile, masked_unless, may_attend, tiles_of_keys
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
@@ -82,9 +82,13 @@ def reduce_rows(
     best = tl.full([TILE_Q], NO_KEY, tl.int32)
     positions = tl.zeros([TILE_Q], tl.float32)
     distances = tl.zeros([TILE_Q], tl.float32)
+    whole = True
+    if KEY_KEEP:
+        keys, whole = kept_keys(key_keep, keys)
     first, before, inside, after = tiles_of_keys(
         first_query, keys, query_offset, window, TILE_Q, TILE_K, CAUSAL, WINDOW
     )
+    before, inside, after = masked_unless(whole, before, inside, after)
     m, l, t, best, positions, distances = _rows_over_keys(
         m, l, t, best, positions, distances, query_tile, row_position, k, key_keep, key_position, k_row,
         first + before * TILE_K, inside, 0, 0, first_query, queries, keys, query_offset, window, scale,
@@ -156,7 +160,7 @@ def _rows_over_keys(
         key_tile = load_tile(k, at, k_row, keys, TILE_K, HEAD_DIM, PADDED_HEAD_DIM, EDGE, WIDEN)
         scores = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
         key_idx = at + tl.arange(0, TILE_K)
-        if EDGE or KEY_KEEP:
+        if EDGE:
             allowed = may_attend(
                 first_query + tl.arange(0, TILE_Q)[:, None],
                 key_idx[None, :],
@@ -168,7 +172,6 @@ def _rows_over_keys(
                 CAUSAL,
                 WINDOW,
                 KEY_KEEP,
-                EDGE,
             )
             scores = tl.where(allowed, scores, float("-inf"))
         peak = tl.max(scores, axis=1)
@@ -184,8 +187,10 @@ def _rows_over_keys(
         p = tl.exp2(x)
         step = (m - new_m) * bits
         shrink = tl.exp2(step)
-        # Where p is 0 x may be -inf.
-        t = shrink * (t + l * step) + tl.sum(p * tl.where(p > 0.0, x, 0.0), axis=1)
+        if EDGE:
+            # x may be -inf; where it is so low p is 0.
+            x = tl.maximum(x, -9999.0)
+        t = shrink * (t + l * step) + tl.sum(p * x, axis=1)
         l = shrink * l + tl.sum(p, axis=1)
         position = tl.load(key_position + key_idx, mask=key_idx < keys, other=0.0)
         positions = shrink * positions + tl.sum(p * position[None, :], axis=1)

@@ -11,11 +11,26 @@ LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 
 @triton.jit
 def score_gradients(
-    scores, d_weights, peak, log_sum, delta, d_entropy, allowed, unit, ENTROPY: tl.constexpr, MASKED: tl.constexpr
+    scores,
+    d_weights,
+    peak,
+    shift,
+    delta,
+    d_entropy,
+    allowed,
+    unit,
+    ENTROPY: tl.constexpr,
+    EXACT: tl.constexpr,
+    MASKED: tl.constexpr,
 ):
-    """(P, dS) = (e^{s - LSE}, P∘(dP - δ - dH·(s - LSE))) with δ = rowsum(dO∘O) - dLSE + dH·H; s = scores·unit."""
-    # Not s - LSE: of scores in the thousands the LSE has no decimals that count.
-    bits = (scores - peak) * (unit * LOG2_E) - log_sum * LOG2_E
+    """(P, dS) = (e^{s - LSE}, P∘(dP - δ - dH·(s - LSE))) with δ = rowsum(dO∘O) - dLSE + dH·H; s = scores·unit.
+
+    `shift` is LSE·log₂e, with EXACT that of s - peak·unit: of scores in the thousands the LSE has no decimals that
+    count in float32.
+    """
+    if EXACT:
+        scores -= peak
+    bits = scores * (unit * LOG2_E) - shift
     if MASKED:
         # 2^-9999 is 0; with -inf the product with d_entropy would be NaN.
         bits = tl.where(allowed, bits, -9999.0)

@@ -116,22 +116,43 @@ def may_attend(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,
     KEY_KEEP: tl.constexpr,
-    EDGE: tl.constexpr,
 ):
-    """Where a query may attend to a key, for indices that broadcast to the tile.
-
-    Without EDGE the tile is known to be inside the sequence, under the diagonal and within the window.
-    """
-    allowed = (query_idx < queries) & (key_idx < keys)
-    if EDGE:
-        position = query_idx + query_offset
-        if CAUSAL:
-            allowed = allowed & (key_idx <= position)
-        if WINDOW:
-            allowed = allowed & (key_idx <= position + window) & (key_idx + window >= position)
+    """Where a query may attend to a key, for indices that broadcast to the tile."""
+    position = query_idx + query_offset
+    # The last key is found by row, so that a score costs one comparison.
+    last = tl.where(query_idx < queries, keys - 1, -1)
+    if CAUSAL:
+        last = tl.minimum(last, position)
+    if WINDOW:
+        last = tl.minimum(last, position + window)
+    allowed = key_idx <= last
+    if WINDOW:
+        allowed = allowed & (key_idx >= position - window)
     if KEY_KEEP:
         allowed = allowed & (tl.load(key_keep + key_idx, mask=key_idx < keys, other=0) != 0)
     return allowed
+
+
+@triton.jit
+def kept_keys(key_keep, keys, CHUNK: tl.constexpr = 2048):
+    """(end, whole): the keys that one sequence keeps are before `end`, and whether they are all that are."""
+    count = tl.zeros([CHUNK], tl.int32)
+    end = tl.zeros([CHUNK], tl.int32)
+    for first in range(0, keys, CHUNK):
+        key_idx = first + tl.arange(0, CHUNK)
+        kept = tl.load(key_keep + key_idx, mask=key_idx < keys, other=0) != 0
+        count += kept.to(tl.int32)
+        end = tl.where(kept, key_idx + 1, end)
+    last = tl.max(end)
+    return last, tl.sum(count) == last
+
+
+@triton.jit
+def kept_in_tile(key_keep, first_key, keys, TILE_K: tl.constexpr):
+    """(any, all): whether one sequence keeps any, and all, of the keys of a tile."""
+    key_idx = first_key + tl.arange(0, TILE_K)
+    kept = tl.load(key_keep + key_idx, mask=key_idx < keys, other=0) != 0
+    return tl.max(kept.to(tl.int32)) != 0, tl.min((kept | (key_idx >= keys)).to(tl.int32)) != 0
 
 
 @triton.jit
@@ -200,3 +221,10 @@ def _row_of_tiles(begin, inner_begin, inner_end, end, TILE: tl.constexpr):
     inner_begin = tl.minimum(inner_begin, end)
     inner_end = tl.minimum(tl.maximum(inner_end, inner_begin), end)
     return begin * TILE, inner_begin - begin, inner_end - inner_begin, end - inner_end
+
+
+@triton.jit
+def masked_unless(whole, before, inside, after):
+    """(before, inside, after) of a row of tiles, all of them before the inside unless `whole`."""
+    every = before + inside + after
+    return tl.where(whole, before, every), tl.where(whole, inside, 0), tl.where(whole, after, 0)

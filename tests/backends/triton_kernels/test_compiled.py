@@ -19,7 +19,7 @@ from attnframe.backends.triton import tilings
 SHARED_MEMORY = {90: 227 * 1024, 80: 99 * 1024}
 TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 STRIDES = ("_batch", "_head", "_row")
-ROWS = ("lse", "peak", "log_sum", "entropy", "delta", "d_entropy", "slopes", "key_bias", "d_key_bias")
+ROWS = ("lse", "peak", "log_sum", "entropy", "shift", "delta", "d_lse", "d_entropy", "slopes", "key_bias", "d_key_bias")
 OPTIONAL = ("softcap", "slopes", "key_bias", "d_key_bias")
 POINTERS = {
     "key_keep": "*u8",
