@@ -77,8 +77,8 @@ def chosen(subject: str) -> Iterator[None]:
     architecture, width = subject.split("/")
     by_table = tilings.entry
 
-    def entry(kernel: str, _: str, dtype: torch.dtype, needed: int) -> dict[str, int]:
-        return by_table(kernel, architecture, dtype, max(needed, int(width)))
+    def entry(kernel: str, _: str, dtype: torch.dtype, needed: int, **calls: bool) -> dict[str, int]:
+        return by_table(kernel, architecture, dtype, max(needed, int(width)), **calls)
 
     tilings.entry = entry
     try:

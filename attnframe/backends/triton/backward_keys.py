@@ -8,9 +8,11 @@ import triton.language as tl
 from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
 from attnframe.backends.triton.tiles import (
+    described_heads,
     factor,
     kept_in_tile,
     load_tile,
+    load_tile_of_head,
     masked_unless,
     may_attend,
     store_tile,
@@ -73,6 +75,7 @@ def attention_backward_keys(
     WIDEN: tl.constexpr,
     TILE_Q: tl.constexpr,
     TILE_K: tl.constexpr,
+    DESCRIPTORS: tl.constexpr = False,
 ):
     """dK = scale·dSᵀ·Q and dV = Pᵀ·dO of one key tile, summed over the query heads that share the key head.
 
@@ -119,6 +122,10 @@ def attention_backward_keys(
     # Of the first head of the group.
     q += batch * q_batch + key_head * group * q_head
     d_output += batch * d_output_batch + key_head * group * d_output_head
+    q = described_heads(q, group, q_head, q_row, queries, TILE_Q, HEAD_DIM, PADDED_HEAD_DIM, DESCRIPTORS)
+    d_output = described_heads(
+        d_output, group, d_output_head, d_output_row, queries, TILE_Q, VALUE_DIM, PADDED_VALUE_DIM, DESCRIPTORS
+    )
     rows = (batch * heads + key_head * group) * queries
     peak += rows
     shift += rows
@@ -128,13 +135,15 @@ def attention_backward_keys(
         key_sums, value_sums, bias_sums, key_tile, value_tile, q, d_output, peak, shift, delta, d_entropy, key_keep,
         q_head, q_row, d_output_head, d_output_row, group, first + before * TILE_Q, inside, 0, 0, key_idx,
         queries, keys, query_offset, window, scale, softcap, slopes, bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
-        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_Q, False,
+        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_Q, DESCRIPTORS,
+        False,
     )  # fmt: skip
     key_sums, value_sums, bias_sums = _d_k_d_v_over_queries(
         key_sums, value_sums, bias_sums, key_tile, value_tile, q, d_output, peak, shift, delta, d_entropy, key_keep,
         q_head, q_row, d_output_head, d_output_row, group, first, before + after, before, inside, key_idx,
         queries, keys, query_offset, window, scale, softcap, slopes, bias, HEAD_DIM, VALUE_DIM, PADDED_HEAD_DIM,
-        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_Q, True,
+        PADDED_VALUE_DIM, CAUSAL, WINDOW, KEY_KEEP, MODIFIED, ENTROPY, EXACT, WIDEN, TILE_Q, DESCRIPTORS,
+        True,
     )  # fmt: skip
     store_tile(
         d_k + batch * d_k_batch + key_head * d_k_head,
@@ -207,6 +216,7 @@ def _d_k_d_v_over_queries(
     EXACT: tl.constexpr,
     WIDEN: tl.constexpr,
     TILE_Q: tl.constexpr,
+    DESCRIPTORS: tl.constexpr,
     EDGE: tl.constexpr,
 ):
     """Σ dSᵀ·Q, Σ Pᵀ·dO and, with biases, Σ dS over `count` tiles of each head of the group, from `first_query` on,
@@ -218,8 +228,10 @@ def _d_k_d_v_over_queries(
         at = first_query + number * TILE_Q
         if EDGE:
             at = tl.where(number < gap_at, at, at + gap * TILE_Q)
-        query_tile = load_tile(
-            q + tl.cast(member, tl.int64) * q_head,
+        query_tile = load_tile_of_head(
+            q,
+            member,
+            q_head,
             at,
             q_row,
             queries,
@@ -228,9 +240,12 @@ def _d_k_d_v_over_queries(
             PADDED_HEAD_DIM,
             EDGE,
             WIDEN,
+            DESCRIPTORS,
         )
-        d_output_tile = load_tile(
-            d_output + tl.cast(member, tl.int64) * d_output_head,
+        d_output_tile = load_tile_of_head(
+            d_output,
+            member,
+            d_output_head,
             at,
             d_output_row,
             queries,
@@ -239,6 +254,7 @@ def _d_k_d_v_over_queries(
             PADDED_VALUE_DIM,
             EDGE,
             WIDEN,
+            DESCRIPTORS,
         )
         query_idx = at + tl.arange(0, TILE_Q)
         row = member * queries + query_idx

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 from torch import Tensor
 
-from attnframe.backends.triton.tilings import INTERPRETED
+from attnframe.backends.triton.tilings import INTERPRETED, tiling
 
 _ALIGNMENT = 16
 """In bytes: of the first element, and of every step to a next row, head or sequence. CUDA Driver API,
 cuTensorMapEncodeTiled, https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__TENSOR__MEMORY.html"""
 
 
-def chosen(how: dict[str, int], *tensors: Tensor) -> dict[str, int]:
-    """`how` a kernel is launched, with DESCRIPTORS only if each of `tensors` can be described."""
-    if not how.get("DESCRIPTORS") or not all(describable(x) for x in tensors):
-        return {name: value for name, value in how.items() if name != "DESCRIPTORS"}
-    if not INTERPRETED:
+def tiling_to_read(kernel: str, q: Tensor, v: Tensor, read: Sequence[Tensor], *, modified: bool) -> dict[str, int]:
+    """The tiling of a kernel that reads `read` through descriptors, if each of them can be described."""
+    how = tiling(kernel, q, v, modified=modified, described=all(describable(x) for x in read))
+    if how.get("DESCRIPTORS") and not INTERPRETED:
         # Each time, for it holds for the thread alone, and gradients have one of their own.
         triton.set_allocator(_memory)
     return how
@@ -28,7 +29,7 @@ def describable(x: Tensor) -> bool:
     steps = [x.stride(axis) * x.element_size() for axis in range(3)]
     return (
         x.numel() > 0
-        and steps[2] > 0
+        and min(steps[1:]) > 0
         and x.data_ptr() % _ALIGNMENT == 0
         and all(step % _ALIGNMENT == 0 for step in steps)
     )

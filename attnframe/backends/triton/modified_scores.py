@@ -15,7 +15,7 @@ def modified_scores(products, query_idx, key_idx, query_offset, scale, softcap, 
     scores = products * scale
     passed = 1.0
     if softcap is not None:
-        bent = _tanh(scores / softcap, EXACT)
+        bent = _tanh(scores * (1.0 / softcap), EXACT)
         scores = softcap * bent
         passed = 1.0 - bent * bent
     if slope is not None:

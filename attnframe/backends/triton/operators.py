@@ -13,10 +13,10 @@ from torch import Tensor
 
 from attnframe.backends.triton.backward_keys import attention_backward_keys
 from attnframe.backends.triton.backward_queries import attention_backward_queries
-from attnframe.backends.triton.descriptors import chosen
+from attnframe.backends.triton.descriptors import tiling_to_read
 from attnframe.backends.triton.forward import attention_forward
 from attnframe.backends.triton.launching import as_bytes, launch_options, padded, rows_contiguous, sizes, strides
-from attnframe.backends.triton.tilings import INTERPRETED, tiling
+from attnframe.backends.triton.tilings import INTERPRETED
 
 KERNELS = {
     "forward": attention_forward,
@@ -46,7 +46,8 @@ def triton_attention(
     if outputs[0].numel() == 0:
         return outputs
     q, k, v = (rows_contiguous(x) for x in (q, k, v))
-    how = chosen(tiling("forward", q, v), k, v)
+    constants = _constants(q, v, key_keep, causal, window, softcap, slopes, key_bias)
+    how = tiling_to_read("forward", q, v, (k, v), modified=constants["MODIFIED"])
     attention_forward[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
         q,
         k,
@@ -59,7 +60,7 @@ def triton_attention(
         softcap,
         *_contiguous(slopes, key_bias),
         STATISTICS=statistics,
-        **_constants(q, v, key_keep, causal, window, softcap, slopes, key_bias),
+        **constants,
         **how,
         **launch_options(),
     )
@@ -108,7 +109,7 @@ def _backward(
         "ENTROPY": d_entropy is not None,
         **_constants(q, v, key_keep, causal, window, softcap, slopes, key_bias),
     }
-    how = chosen(tiling("backward_queries", q, v), k, v)
+    how = tiling_to_read("backward_queries", q, v, (k, v), modified=constants["MODIFIED"])
     attention_backward_queries[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
         q,
         k,
@@ -131,7 +132,7 @@ def _backward(
         **how,
         **launch_options(),
     )
-    how = tiling("backward_keys", q, v)
+    how = tiling_to_read("backward_keys", q, v, (q, d_output), modified=constants["MODIFIED"])
     attention_backward_keys[(triton.cdiv(keys, how["TILE_K"]) * key_heads * batch,)](
         q,
         k,
@@ -219,7 +220,7 @@ def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
 
 def _constants(
     q: Tensor, v: Tensor, key_keep: Tensor | None, causal: bool, window: int | None, *modifications: Any
-) -> dict[str, int | bool]:
+) -> dict[str, Any]:
     return {
         "HEAD_DIM": q.shape[-1],
         "VALUE_DIM": v.shape[-1],

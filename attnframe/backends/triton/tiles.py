@@ -69,6 +69,51 @@ def described(
 
 
 @triton.jit
+def load_tile_of_head(
+    base,
+    head,
+    head_stride,
+    first,
+    stride,
+    limit,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
+    BOUNDED: tl.constexpr,
+    WIDEN: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+):
+    """`load_tile` of one of several heads; DESCRIBED says that `base` is what `described_heads` made."""
+    if DESCRIBED:
+        tile = base.load([head, first, 0]).reshape(ROWS, PADDED_WIDTH)
+        return tile.to(tl.float32) if WIDEN else tile
+    else:
+        base += tl.cast(head, tl.int64) * head_stride
+        return load_tile(base, first, stride, limit, ROWS, WIDTH, PADDED_WIDTH, BOUNDED, WIDEN)
+
+
+@triton.jit
+def described_heads(
+    base,
+    heads,
+    head_stride,
+    stride,
+    limit,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+):
+    """`base` itself, or where DESCRIBED one descriptor of the rows below `limit` of `heads` heads."""
+    if DESCRIBED:
+        return tl.make_tensor_descriptor(
+            base, [heads, limit, WIDTH], [head_stride, stride, 1], [1, ROWS, PADDED_WIDTH]
+        )
+    else:
+        return base
+
+
+@triton.jit
 def store_tile(
     base,
     tile,

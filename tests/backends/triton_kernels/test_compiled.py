@@ -32,7 +32,6 @@ CHOICES = ("CAUSAL", "WINDOW", "KEY_KEEP", "STATISTICS", "ENTROPY", "POOLED", "P
 EVERYTHING = dict.fromkeys(CHOICES, True) | {"MODIFIED": False}
 NOTHING = dict.fromkeys(EVERYTHING, False)
 MODIFIED = EVERYTHING | {"MODIFIED": True}
-BY_POINTERS = {"DESCRIPTORS": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +53,13 @@ ENTRIES = [
     for dtype, widths in dtypes.items()
     for width, kernels in widths.items()
     for kernel in kernels
+    if not kernel.endswith(", modified")
 ]
 
 
-def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict[str, bool]) -> Compiled:
+def compiled(
+    architecture: str, dtype: str, width: int, kernel: str, masks: dict[str, bool], described: bool = True
+) -> Compiled:
     """The kernel as it is launched on tensors whose strides are multiples of 16."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -67,11 +69,12 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
     from attnframe.backends.triton.launching import launch_options
 
     function = {**operators.KERNELS, **reductions.KERNELS}[kernel]
-    how = tilings.entry(kernel, architecture, getattr(torch, dtype), width)
+    calls = {"modified": masks["MODIFIED"], "described": described}
+    how = tilings.entry(kernel, architecture, getattr(torch, dtype), width, **calls)
     options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
     constants: dict[str, Any] = {
         **{"HEAD_DIM": width, "VALUE_DIM": width, "PADDED_HEAD_DIM": width, "PADDED_VALUE_DIM": width},
-        **{"EXACT": dtype == "float32", "WIDEN": False, "PADDED_BUCKETS": 32, **BY_POINTERS},
+        **{"EXACT": dtype == "float32", "WIDEN": False, "PADDED_BUCKETS": 32, "DESCRIPTORS": False},
         **how,
         **masks,
     }
@@ -107,8 +110,10 @@ def compiled(architecture: str, dtype: str, width: int, kernel: str, masks: dict
     return Compiled(int(found[1]), int(found[2]) + int(found[3]), binary.metadata.shared, sass)
 
 
-def check(architecture: str, dtype: str, width: int, kernel: str, masks: dict[str, bool]) -> None:
-    result = compiled(architecture, dtype, width, kernel, masks)
+def check(
+    architecture: str, dtype: str, width: int, kernel: str, masks: dict[str, bool], described: bool = True
+) -> None:
+    result = compiled(architecture, dtype, width, kernel, masks, described)
     assert result.registers <= 255
     assert result.spilled_bytes == result.count("STL") == result.count("LDL") == 0
     assert 0 < result.shared_bytes <= SHARED_MEMORY[90 if architecture == "sm_90" else 80]
@@ -123,7 +128,7 @@ def check(architecture: str, dtype: str, width: int, kernel: str, masks: dict[st
 def test_one_compiles_for_hopper_and_copies_tiles_whole() -> None:
     check("sm_90", "bfloat16", 64, "forward", NOTHING)
     assert compiled("sm_90", "bfloat16", 64, "forward", NOTHING).count("UTMALDG") > 0
-    assert compiled("sm_90", "bfloat16", 64, "forward", NOTHING | BY_POINTERS).count("UTMALDG") == 0
+    assert compiled("sm_90", "bfloat16", 64, "forward", NOTHING, described=False).count("UTMALDG") == 0
 
 
 DESCRIBED = [e for e in ENTRIES if "DESCRIPTORS" in tilings.entry(e[3], e[0], getattr(torch, e[1]), int(e[2]))]
@@ -131,7 +136,7 @@ DESCRIBED = [e for e in ENTRIES if "DESCRIPTORS" in tilings.entry(e[3], e[0], ge
 
 def test_on_hopper_the_tensor_cores_are_fed_through_descriptors() -> None:
     assert {(architecture, kernel) for architecture, _, _, kernel in DESCRIBED} == {
-        *(("sm_90", "forward"), ("sm_90", "backward_queries"))
+        *(("sm_90", "forward"), ("sm_90", "backward_queries"), ("sm_90", "backward_keys"))
     }
 
 
@@ -140,7 +145,7 @@ def test_on_hopper_the_tensor_cores_are_fed_through_descriptors() -> None:
 @pytest.mark.parametrize(("architecture", "dtype", "width", "kernel"), [e for e in DESCRIBED if e[1] != "float16"])
 @pytest.mark.parametrize("masks", [EVERYTHING, MODIFIED], ids=["masks", "masks and biases"])
 def test_nor_by_pointers(architecture: str, dtype: str, width: str, kernel: str, masks: dict[str, bool]) -> None:
-    check(architecture, dtype, int(width), kernel, masks | BY_POINTERS)
+    check(architecture, dtype, int(width), kernel, masks, described=False)
 
 
 @pytest.mark.parametrize(
@@ -157,14 +162,10 @@ def test_nor_by_pointers(architecture: str, dtype: str, width: str, kernel: str,
 def test_what_can_be_described(
     shape: tuple[int, ...], permuted: tuple[int, ...], dtype: torch.dtype, expected: bool
 ) -> None:
-    from attnframe.backends.triton.descriptors import chosen, describable
+    from attnframe.backends.triton.descriptors import describable
 
     x = torch.zeros(shape, dtype=dtype).permute(permuted)
     assert describable(x) == expected
-    assert chosen({"TILE_Q": 64, "DESCRIPTORS": True}, x) == (
-        {"TILE_Q": 64} | ({"DESCRIPTORS": True} if expected else {})
-    )
-    assert chosen({"TILE_Q": 64}, x) == {"TILE_Q": 64}
 
 
 def test_what_begins_in_between_or_repeats_a_row_cannot() -> None:
@@ -174,6 +175,28 @@ def test_what_begins_in_between_or_repeats_a_row_cannot() -> None:
     assert describable(x[..., 8:40])
     assert not describable(x[..., 4:40])
     assert not describable(x[:, :, :1].expand(2, 3, 7, 64))
+    assert not describable(x[:, :1].expand(2, 3, 7, 64))
+    assert describable(x[:1].expand(2, 3, 7, 64))
+
+
+def test_what_cannot_be_described_gets_a_tiling_for_pointers() -> None:
+    by_table = tilings.entry("backward_keys", "sm_90", torch.bfloat16, 128)
+    by_pointers = tilings.entry("backward_keys", "sm_90", torch.bfloat16, 128, described=False)
+    assert by_table["DESCRIPTORS"] and "DESCRIPTORS" not in by_pointers
+    assert by_pointers == tilings.entry("backward_keys", "any", torch.bfloat16, 128)
+    calls = {"modified": True, "described": False}
+    assert tilings.entry("forward", "sm_90", torch.float32, 128, **calls) == tilings.entry(
+        "forward", "sm_90", torch.float32, 128
+    )
+
+
+def test_scores_with_biases_get_smaller_tiles_where_the_table_says_so() -> None:
+    plain = tilings.entry("forward", "sm_90", torch.float16, 128)
+    modified = tilings.entry("forward", "sm_90", torch.float16, 128, modified=True)
+    assert (plain["TILE_K"], modified["TILE_K"]) == (128, 64)
+    assert tilings.entry("backward_keys", "sm_90", torch.float16, 128, modified=True) == tilings.entry(
+        "backward_keys", "sm_90", torch.float16, 128
+    )
 
 
 @pytest.mark.slow
