@@ -8,7 +8,23 @@ from functools import cache
 from random import Random
 from typing import TypeVar
 
-from attnframe.data import lexicon as words
+from attnframe.data import function_words as words
+from attnframe.data.content_words import (
+    ADJECTIVES,
+    DITRANSITIVE,
+    FREQUENCY,
+    GO,
+    INTRANSITIVE,
+    MANNER,
+    NOUNS,
+    NOW,
+    RARITY,
+    TODAY,
+    TRANSITIVE,
+    YESTERDAY,
+    adjectives_for,
+    nouns_with,
+)
 from attnframe.data.syntax import Clause, NounPhrase, PrepositionalPhrase, Sentence, Subject
 from attnframe.data.word_classes import Adjective, Adverb, Determiner, Negation, Noun, Pronoun, Traits, Verb
 
@@ -67,7 +83,7 @@ class Derivation:
         self._used: list[Noun] = []
 
     def sentence(self) -> Sentence:
-        """One or two clauses; a noun occurs once where the lexicon has enough that fit."""
+        """One or two clauses; a noun occurs once where there are enough that fit."""
         self._used = []
         if self._chance(self._profile.second_clause):
             return (self._clause(), self._clause())
@@ -93,7 +109,7 @@ class Derivation:
         return self._copular()
 
     def _transitive(self) -> Clause:
-        verb = self._pick(words.TRANSITIVE)
+        verb = self._pick(TRANSITIVE)
         clause = self._start(verb, animals=bool(verb.animal_objects))
         traits = verb.animal_objects if self._is_animal(clause.subject) else verb.person_objects
         if self._chance(self._profile.clitic):
@@ -105,7 +121,7 @@ class Derivation:
         return clause
 
     def _ditransitive(self) -> Clause:
-        verb = self._pick(words.DITRANSITIVE)
+        verb = self._pick(DITRANSITIVE)
         clause = self._start(verb)
         if self._chance(self._profile.clitic):
             if self._chance(0.7):
@@ -121,34 +137,34 @@ class Derivation:
         return clause
 
     def _intransitive(self) -> Clause:
-        verb = self._pick(words.INTRANSITIVE)
+        verb = self._pick(INTRANSITIVE)
         clause = self._start(verb, animals=verb.animal_subject)
         if "manner" in verb.uses and self._chance(self._profile.adverb) and not self._is_animal(clause.subject):
-            clause.adverb = self._pick(words.MANNER)
+            clause.adverb = self._pick(MANNER)
         self._circumstances(clause)
         return clause
 
     def _motion(self) -> Clause:
-        clause = self._start(words.GO)
+        clause = self._start(GO)
         goal = self._definite(self._noun(frozenset({"venue"})), with_place=False, plural=False)
         clause.complements = (PrepositionalPhrase(words.TO, goal),)
-        self._add_adverb(clause, words.GO)
+        self._add_adverb(clause, GO)
         return clause
 
     def _copular(self) -> Clause:
         subject: Subject
         if self._chance(self._profile.pronoun_subject):
             subject = self._pick(words.PRONOUNS)
-            adjectives = [adjective for adjective in words.ADJECTIVES if adjective.traits & _OF_PERSONS]
+            adjectives = [adjective for adjective in ADJECTIVES if adjective.traits & _OF_PERSONS]
         else:
             noun = self._pick(_DESCRIBED)
             self._used.append(noun)
             subject = (self._definite(noun, with_place=False, with_adjective=False),)
-            adjectives = [adjective for adjective in words.adjectives_for(noun) if adjective.predicative]
+            adjectives = [adjective for adjective in adjectives_for(noun) if adjective.predicative]
         clause = Clause(subject, None, predicate=self._pick(adjectives))
         clause.negation = words.NOT if self._chance(self._profile.negation) else None
         if clause.predicate in _PASSING and self._chance(0.5):
-            clause.adverb = self._pick((*words.FREQUENCY, words.TODAY, words.NOW))
+            clause.adverb = self._pick((*FREQUENCY, TODAY, NOW))
         return clause
 
     def _start(self, verb: Verb, *, animals: bool = False) -> Clause:
@@ -212,10 +228,10 @@ class Derivation:
     def _add_adverb(self, clause: Clause, verb: Verb) -> None:
         if clause.adverb is not None or clause.negation is words.NEVER or not self._chance(self._profile.adverb):
             return
-        options: list[Adverb] = [words.TODAY]
+        options: list[Adverb] = [TODAY]
         if "habit" in verb.uses:
-            options += words.FREQUENCY if clause.negation else (*words.FREQUENCY, *words.RARITY)
-        options.append(words.YESTERDAY if clause.past else words.NOW)
+            options += FREQUENCY if clause.negation else (*FREQUENCY, *RARITY)
+        options.append(YESTERDAY if clause.past else NOW)
         clause.adverb = self._pick(options)
 
     def _place(self, kind: str) -> PrepositionalPhrase:
@@ -239,7 +255,7 @@ class Derivation:
         return self._definite(self._noun(_PERSON), with_place=False)
 
     def _noun(self, traits: Traits) -> Noun:
-        options = words.nouns_with(traits)
+        options = nouns_with(traits)
         noun = self._pick(options)
         if noun in self._used:
             noun = self._pick([other for other in options if other not in self._used] or options)
@@ -296,18 +312,14 @@ class Derivation:
 
 @cache
 def _adjectives_by_position(noun: Noun) -> tuple[tuple[Adjective, ...], tuple[Adjective, ...]]:
-    adjectives = words.adjectives_for(noun)
+    adjectives = adjectives_for(noun)
     before = tuple(adjective for adjective in adjectives if adjective.precedes)
     return before, tuple(adjective for adjective in adjectives if not adjective.precedes)
 
 
-_DESCRIBED = tuple(
-    noun for noun in words.NOUNS if sum(adjective.predicative for adjective in words.adjectives_for(noun)) > 1
-)
+_DESCRIBED = tuple(noun for noun in NOUNS if sum(adjective.predicative for adjective in adjectives_for(noun)) > 1)
 _PASSING = tuple(
-    adjective
-    for adjective in words.ADJECTIVES
-    if adjective.english in ("happy", "sad", "tired", "sick", "dirty", "quiet")
+    adjective for adjective in ADJECTIVES if adjective.english in ("happy", "sad", "tired", "sick", "dirty", "quiet")
 )
 _RESTING_PLACES = (
     (words.ON, _SUPPORT),
