@@ -21,9 +21,10 @@ from collections.abc import Callable
 from random import Random
 
 from attnframe.data.content_words import ADJECTIVES, NOUNS, VERBS, adjectives_for
-from attnframe.data.derivation import COMPOSITION, LONGER, ORDINARY, Derivation, Profile
+from attnframe.data.derivation import Derivation
 from attnframe.data.english import english
 from attnframe.data.french import attributive
+from attnframe.data.profiles import COMPOSITION, LONGER, ORDINARY, Profile
 from attnframe.data.realisation import realise
 from attnframe.data.schema import Corpus, SentencePair
 from attnframe.data.syntax import Clause, Sentence, adjective_noun_pairs
