@@ -12,7 +12,7 @@ from attnframe.model.accounting import count_attention
 
 @dataclass(frozen=True)
 class Cost:
-    """One layer's, as `attnframe.model.accounting.SiteCount` counts it; `cache_per_token` None means recomputed."""
+    """One layer's, as `attnframe.model.counts.SiteCount` has it; `cache_per_token` None means recomputed."""
 
     parameters: int
     flops_per_token: float

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnframe.cli import composition, run_arguments, settings
+from attnframe.cli.command_schema import AblateSchema
 from attnframe.cli.output import print_table, wants_help
 from attnframe.cli.result_folder import written_as_a_whole
-from attnframe.cli.schema import AblateSchema
 from attnframe.cli.scored_data import with_whole_file
 from attnframe.errors import UserError, did_you_mean
 

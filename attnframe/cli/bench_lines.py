@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from attnframe.backends import backends
 from attnframe.bench import Line
 from attnframe.cli import composition, messages, run_arguments, settings
-from attnframe.cli.schema import BenchSchema
+from attnframe.cli.command_schema import BenchSchema
 from attnframe.errors import UserError
 from attnframe.runs import building
 

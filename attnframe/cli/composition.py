@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 import attnframe
 from attnframe import discovery, registry
-from attnframe.cli import schema
+from attnframe.cli import command_schema, data_schema, train_schema
 from attnframe.errors import UserError
 from attnframe.sweeps.hydra_names import register_sweepers
 
@@ -52,17 +52,17 @@ def prepare() -> None:
     discovery.load_plugins()
     _refuse_shadowed_variants()
     store = ConfigStore.instance()
-    store.store(name="train_schema", node=schema.TrainSchema)
-    store.store(name="eval_schema", node=schema.EvalSchema)
-    store.store(name="ablate_schema", node=schema.AblateSchema)
-    store.store(name="bench_schema", node=schema.BenchSchema)
-    store.store(name="explain_schema", node=schema.ExplainSchema)
-    store.store(name="translate_schema", node=schema.TranslateSchema)
-    store.store(group="decoding", name="greedy_schema", node=schema.GreedySchema)
-    store.store(group="decoding", name="beam_schema", node=schema.BeamSchema)
-    store.store(group="data", name="grammar_schema", node=schema.GrammarSchema)
-    store.store(group="data", name="parallel_file_schema", node=schema.ParallelFileSchema)
-    store.store(group="data", name="tatoeba_schema", node=schema.TatoebaSchema)
+    store.store(name="train_schema", node=train_schema.TrainSchema)
+    store.store(name="eval_schema", node=command_schema.EvalSchema)
+    store.store(name="ablate_schema", node=command_schema.AblateSchema)
+    store.store(name="bench_schema", node=command_schema.BenchSchema)
+    store.store(name="explain_schema", node=command_schema.ExplainSchema)
+    store.store(name="translate_schema", node=command_schema.TranslateSchema)
+    store.store(group="decoding", name="greedy_schema", node=train_schema.GreedySchema)
+    store.store(group="decoding", name="beam_schema", node=train_schema.BeamSchema)
+    store.store(group="data", name="grammar_schema", node=data_schema.GrammarSchema)
+    store.store(group="data", name="parallel_file_schema", node=data_schema.ParallelFileSchema)
+    store.store(group="data", name="tatoeba_schema", node=data_schema.TatoebaSchema)
     for variant in registry.variants().values():
         store.store(group="attention", name=variant.name, node=variant.schema())
     for name in (AUTO, *backends()):

@@ -11,14 +11,8 @@ from attnframe import registry
 from attnframe.cli import composition, messages, settings
 from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
 from attnframe.errors import UserError
-from attnframe.model.accounting import (
-    DEFAULT_LENGTH,
-    FP32_BYTES,
-    ModelCount,
-    SiteCount,
-    count_attention,
-    count_seq2seq,
-)
+from attnframe.model.accounting import DEFAULT_LENGTH, count_attention, count_seq2seq
+from attnframe.model.counts import FP32_BYTES, ModelCount, SiteCount
 from attnframe.runs import building
 from attnframe.runs.matched_settings import match_of
 

@@ -9,9 +9,9 @@ import sys
 from contextlib import nullcontext
 
 from attnframe.cli import composition, run_arguments, settings
+from attnframe.cli.command_schema import EvalSchema
 from attnframe.cli.output import counting, wants_help
 from attnframe.cli.result_folder import written_as_a_whole
-from attnframe.cli.schema import EvalSchema
 from attnframe.cli.scored_data import with_whole_file
 from attnframe.cli.scores import print_scores
 

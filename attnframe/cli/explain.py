@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from attnframe.cli import composition, run_arguments
 from attnframe.cli.blocks import print_blocks, readable
+from attnframe.cli.command_schema import ExplainSchema
 from attnframe.cli.output import wants_help, write
 from attnframe.cli.run_arguments import RunArguments, shown
-from attnframe.cli.schema import ExplainSchema
 from attnframe.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

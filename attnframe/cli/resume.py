@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from attnframe import discovery
 from attnframe.cli import composition, processes, settings
 from attnframe.cli.run_results import print_results
-from attnframe.cli.schema import TrainerSchema
+from attnframe.cli.train_schema import TrainerSchema
 from attnframe.errors import UserError, did_you_mean
 from attnframe.runs import building
 from attnframe.runs.folder import RunFolder

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from attnframe.cli.schema import TrainSchema
+from attnframe.cli.train_schema import TrainSchema
 from attnframe.errors import UserError, did_you_mean
 
 DEFAULT_MAX_STEPS = 1000

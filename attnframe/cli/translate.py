@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from attnframe.cli import composition, run_arguments
+from attnframe.cli.command_schema import TranslateSchema
 from attnframe.cli.output import counting, wants_help, write
 from attnframe.cli.run_arguments import RunArguments
-from attnframe.cli.schema import TranslateSchema
 from attnframe.errors import UserError
 
 if TYPE_CHECKING:

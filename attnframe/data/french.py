@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from attnframe.data.lexicon import AVOIR, ETRE
+from attnframe.data.function_words import AVOIR, ETRE
 from attnframe.data.syntax import Clause, NounPhrase, PrepositionalPhrase, Sentence, Subject, Token, verb_form
 from attnframe.data.word_classes import Adjective, Noun, Pronoun, french_plural_of
 

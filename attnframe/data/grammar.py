@@ -20,10 +20,11 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
-from attnframe.data.derivation import COMPOSITION, LONGER, ORDINARY, Derivation, Profile
+from attnframe.data.content_words import ADJECTIVES, NOUNS, VERBS, adjectives_for
+from attnframe.data.derivation import Derivation
 from attnframe.data.english import english
 from attnframe.data.french import attributive
-from attnframe.data.lexicon import ADJECTIVES, NOUNS, VERBS, adjectives_for
+from attnframe.data.profiles import COMPOSITION, LONGER, ORDINARY, Profile
 from attnframe.data.realisation import realise
 from attnframe.data.schema import Corpus, SentencePair
 from attnframe.data.syntax import Clause, Sentence, adjective_noun_pairs
@@ -111,7 +112,7 @@ def load(
 
 
 def possible_pairs() -> tuple[tuple[str, str], ...]:
-    """Every English (adjective, noun) that the grammar can produce, in the order of the lexicon."""
+    """Every English (adjective, noun) that the grammar can produce, in the order of the tables."""
     return tuple((adjective.english, noun.english) for noun in NOUNS for adjective in adjectives_for(noun))
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attnframe.data.content_words import DITRANSITIVE
 from attnframe.data.english import english
 from attnframe.data.french import french, past_participle
-from attnframe.data.lexicon import DITRANSITIVE
 from attnframe.data.schema import Alignment, Link, SentencePair
 from attnframe.data.syntax import Clause, Sentence, Token, noun_phrases
 from attnframe.data.word_classes import Pronoun

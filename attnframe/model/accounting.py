@@ -1,11 +1,9 @@
-"""What a model costs: parameters, FLOPs and cache, counted on torch's meta device, where tensors have no memory."""
+"""Counting what a model costs on torch's meta device, where tensors have no memory."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,119 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from attnframe import discovery
 from attnframe.attention import Attention, KeyValueCache, Mask
 from attnframe.errors import UserError
+from attnframe.model.counts import ModelCount, PartCount, SiteCount
 from attnframe.model.layers import Embedding, FeedForward
 from attnframe.model.seq2seq import Seq2Seq
 from attnframe.model.sites import AttentionFactory, VariantChoice
 
 DEFAULT_LENGTH = 128
 """Tokens in a sequence where nobody says otherwise."""
-
-FP32_BYTES = 4
-
-
-@dataclass(frozen=True)
-class SiteCount:
-    """The layers of one site that have the same variant with the same options.
-
-    - `heads`: the model's heads, or 1 for a variant that does not take `num_heads`
-    - `layer_parameters`: numbers that are trained, in one layer
-    - `length`: tokens in the sequence, and in the other one for cross-attention
-    - `layer_flops`: of one layer's forward pass over one sequence. A multiply-add is two; matrix products only, on
-      the eager backend, so that causality saves none
-    - `layer_cache`: elements that a cached decoder keeps of one token, in one layer: keys and values of every
-      `attend`, or what the variant keeps in their place. Tokens are the target's for `decoder_self` and the source's
-      for `cross`; `encoder_self` keeps 0, for an encoder runs once. None for a variant that cannot be cached: its
-      prefix is recomputed
-    """
-
-    site: str
-    variant: str
-    options: Mapping[str, Any]
-    layers: int
-    heads: int
-    length: int
-    layer_parameters: int
-    layer_flops: int
-    layer_cache: int | None
-
-    @property
-    def head_parameters(self) -> int | float:
-        """Parameters of one layer for each of its heads."""
-        return _quotient(self.layer_parameters, self.heads)
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of all layers."""
-        return self.layers * self.layer_parameters
-
-    @property
-    def flops_per_token(self) -> int | float:
-        """FLOPs of all layers' forward pass for each token of a sequence of `length`."""
-        return _quotient(self.layers * self.layer_flops, self.length)
-
-    @property
-    def cache_per_token(self) -> int | None:
-        """Elements that all layers keep of one token, None if recomputed."""
-        return None if self.layer_cache is None else self.layers * self.layer_cache
-
-    @property
-    def cache_bytes_per_token(self) -> int | None:
-        """The same in bytes, at four an element (fp32)."""
-        return None if self.cache_per_token is None else FP32_BYTES * self.cache_per_token
-
-
-@dataclass(frozen=True)
-class PartCount:
-    """One kind of module beside the attention, over the whole model; FLOPs as in `SiteCount`, of source and target
-    together."""
-
-    name: str
-    parameters: int
-    flops_per_token: int | float
-
-
-@dataclass(frozen=True)
-class ModelCount:
-    """A whole model. `parts` is empty where only the attention is counted.
-
-    `embedding_widths` are the parameters of one word of the source and of the target where the vocabulary is open;
-    the embeddings are then no part, and neither are the logits.
-    """
-
-    length: int
-    sites: tuple[SiteCount, ...]
-    parts: tuple[PartCount, ...] = ()
-    embedding_widths: tuple[int, int] | None = None
-
-    @property
-    def attention_parameters(self) -> int:
-        """Parameters of every site."""
-        return sum(site.parameters for site in self.sites)
-
-    @property
-    def attention_flops_per_token(self) -> int | float:
-        """FLOPs of every site for each token, of `length` source and `length` target tokens."""
-        return sum(site.flops_per_token for site in self.sites)
-
-    @property
-    def attention_cache_per_token(self) -> int | None:
-        """Elements kept of a source and a target token together, None when a site of the decoder is recomputed."""
-        total = 0
-        for site in self.sites:
-            if site.cache_per_token is None:
-                return None
-            total += site.cache_per_token
-        return total
-
-    @property
-    def parameters(self) -> int:
-        """Attention and parts."""
-        return self.attention_parameters + sum(part.parameters for part in self.parts)
-
-    @property
-    def flops_per_token(self) -> int | float:
-        """Attention and parts."""
-        return self.attention_flops_per_token + sum(part.flops_per_token for part in self.parts)
 
 
 def count_attention(factory: AttentionFactory, *, length: int = DEFAULT_LENGTH) -> ModelCount:
@@ -161,7 +53,6 @@ def count_seq2seq(
         num_decoder_layers=num_decoder_layers,
         d_ff=d_ff,
         vocabulary=vocabulary,
-        length=length,
     )
     return dataclasses.replace(
         count_attention(factory, length=length),
@@ -177,7 +68,6 @@ def count_parts(
     num_decoder_layers: int,
     d_ff: int,
     vocabulary: tuple[int, int] | None = None,
-    length: int = DEFAULT_LENGTH,
 ) -> tuple[PartCount, ...]:
     """What a `Seq2Seq` has beside its attention, counted as `count_seq2seq` does. No variant is built."""
     src_words, tgt_words = vocabulary or (1, 1)
@@ -194,9 +84,10 @@ def count_parts(
     modules = list(_outside_attention(model))
     feed_forward = [module for module in modules if isinstance(module, FeedForward)]
     norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
-    flops = sum(_flops(module, _zeros(length, _width(module))) for module in feed_forward)
+    # Each token goes through these alone, so one says what it costs in a sequence of any length.
+    flops = sum(_flops(module, _zeros(1, _width(module))) for module in feed_forward)
     parts = [
-        PartCount("feed-forward", _parameters(*feed_forward), _quotient(flops, length)),
+        PartCount("feed-forward", _parameters(*feed_forward), flops),
         PartCount("norms", _parameters(*norms), 0),
     ]
     if vocabulary is not None:
@@ -304,7 +195,3 @@ def _zeros(length: int, width: int) -> Tensor:
 def _check_length(length: int) -> None:
     if length < 1:
         raise UserError(f"length={length} must be at least 1 token")
-
-
-def _quotient(total: int, count: int) -> int | float:
-    return total // count if total % count == 0 else total / count

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.model.accounting import DEFAULT_LENGTH, ModelCount, count_attention, count_parts
+from attnframe.model.accounting import DEFAULT_LENGTH, count_attention, count_parts
+from attnframe.model.counts import ModelCount
 from attnframe.model.sites import AttentionFactory, VariantChoice
 
 MEASURES = {"params": "parameters", "flops": "FLOPs per token"}
@@ -71,7 +72,6 @@ def match_d_ff(
             num_encoder_layers=num_encoder_layers,
             num_decoder_layers=num_decoder_layers,
             d_ff=d_ff,
-            length=length,
         )
         count = dataclasses.replace(attention, parts=parts)
         return count.parameters if by == "params" else count.flops_per_token

@@ -15,7 +15,7 @@ from command_line import SMALL, PreparedCommand, markers, run_folders
 
 from attnframe import registry
 from attnframe.cli import composition, settings
-from attnframe.cli.schema import TrainerSchema
+from attnframe.cli.train_schema import TrainerSchema
 from attnframe.data.sources import load_corpus
 from attnframe.model import AttentionFactory
 from attnframe.runs import building

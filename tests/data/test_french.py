@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from attnframe.data import grammar, lexicon
+from attnframe.data import content_words, function_words, grammar
 from attnframe.data.realisation import realise
 from attnframe.data.syntax import Clause, NounPhrase, PrepositionalPhrase, Sentence
 from attnframe.data.word_classes import Preposition, Pronoun, Verb
@@ -16,26 +16,35 @@ from attnframe.data.words import split_words
 DETERMINERS = {
     determiner.english: determiner
     for determiner in (
-        *(lexicon.THE, lexicon.A, lexicon.SOME, lexicon.THIS, lexicon.THESE, lexicon.EVERY, lexicon.MANY, lexicon.ANY),
-        *lexicon.COUNTS,
-        *lexicon.POSSESSIVES,
+        *(
+            function_words.THE,
+            function_words.A,
+            function_words.SOME,
+            function_words.THIS,
+            function_words.THESE,
+            function_words.EVERY,
+            function_words.MANY,
+            function_words.ANY,
+        ),
+        *function_words.COUNTS,
+        *function_words.POSSESSIVES,
     )
 }
-DETERMINERS["an"] = lexicon.A
-ADJECTIVES = {adjective.english: adjective for adjective in lexicon.ADJECTIVES}
-NOUNS = {noun.english: (noun, False) for noun in lexicon.NOUNS}
-NOUNS |= {noun.english_plural: (noun, True) for noun in lexicon.NOUNS}
-VERBS = {f"{verb.english} {verb.particle}".strip(): verb for verb in lexicon.VERBS}
-PRONOUNS = {pronoun.english: pronoun for pronoun in lexicon.PRONOUNS}
-OBJECT_PRONOUNS = {pronoun.english_object: pronoun for pronoun in lexicon.PRONOUNS}
+DETERMINERS["an"] = function_words.A
+ADJECTIVES = {adjective.english: adjective for adjective in content_words.ADJECTIVES}
+NOUNS = {noun.english: (noun, False) for noun in content_words.NOUNS}
+NOUNS |= {noun.english_plural: (noun, True) for noun in content_words.NOUNS}
+VERBS = {f"{verb.english} {verb.particle}".strip(): verb for verb in content_words.VERBS}
+PRONOUNS = {pronoun.english: pronoun for pronoun in function_words.PRONOUNS}
+OBJECT_PRONOUNS = {pronoun.english_object: pronoun for pronoun in function_words.PRONOUNS}
 ADVERBS = {
     adverb.english: adverb
     for adverb in (
-        *(*lexicon.FREQUENCY, *lexicon.RARITY, *lexicon.MANNER),
-        *(lexicon.TODAY, lexicon.NOW, lexicon.YESTERDAY),
+        *(*content_words.FREQUENCY, *content_words.RARITY, *content_words.MANNER),
+        *(content_words.TODAY, content_words.NOW, content_words.YESTERDAY),
     )
 }
-NEGATIONS = {"not": lexicon.NOT, "never": lexicon.NEVER}
+NEGATIONS = {"not": function_words.NOT, "never": function_words.NEVER}
 
 
 def phrase(text: str, place: PrepositionalPhrase | None = None) -> NounPhrase:
@@ -43,7 +52,7 @@ def phrase(text: str, place: PrepositionalPhrase | None = None) -> NounPhrase:
     determiner, *adjectives, word = text.removeprefix("not ").split()
     noun, plural = NOUNS[word]
     return NounPhrase(
-        lexicon.NEGATED_A if text.startswith("not ") else DETERMINERS[determiner],
+        function_words.NEGATED_A if text.startswith("not ") else DETERMINERS[determiner],
         noun,
         plural,
         tuple(ADJECTIVES[adjective] for adjective in adjectives),
@@ -244,7 +253,7 @@ HAND_WRITTEN: tuple[tuple[Clause | Sentence, str, str, str], ...] = (
         "0-0 1-1 2-2 3-3 4-4 5-6 6-5 6-7 7-8 8-9",
     ),
     (
-        clause("you", "go", past=True, to=(at(lexicon.TO, "the new hotel"),)),
+        clause("you", "go", past=True, to=(at(function_words.TO, "the new hotel"),)),
         "you went to the new hotel.",
         "vous êtes allé au nouvel hôtel.",
         "0-0 1-1 1-2 2-3 3-3 4-4 5-5 6-6",
@@ -306,13 +315,13 @@ HAND_WRITTEN: tuple[tuple[Clause | Sentence, str, str, str], ...] = (
         "0-0 1-2 2-1 3-3 4-4 5-5",
     ),
     (
-        clause("she", "show", "the boat", to=(at(lexicon.TO, "the children"),)),
+        clause("she", "show", "the boat", to=(at(function_words.TO, "the children"),)),
         "she shows the boat to the children.",
         "elle montre le bateau aux enfants.",
         "0-0 1-1 2-2 3-3 4-4 5-4 6-5 7-6",
     ),
     (
-        clause("she", "sell", clitic="them", past=True, to=(at(lexicon.TO, "the actor"),)),
+        clause("she", "sell", clitic="them", past=True, to=(at(function_words.TO, "the actor"),)),
         "she sold them to the actor.",
         "elle les a vendus à l'acteur.",
         "0-0 1-2 1-3 2-1 3-4 4-5 5-6 6-7",
@@ -344,31 +353,31 @@ HAND_WRITTEN: tuple[tuple[Clause | Sentence, str, str, str], ...] = (
     ),
     # prepositional phrases
     (
-        clause("they", "work", to=(at(lexicon.AT, "the museum"),)),
+        clause("they", "work", to=(at(function_words.AT, "the museum"),)),
         "they work at the museum.",
         "ils travaillent au musée.",
         "0-0 1-1 2-2 3-2 4-3 5-4",
     ),
     (
-        clause("they", "play", to=(at(lexicon.NEAR, "the castles"),), adverb="today"),
+        clause("they", "play", to=(at(function_words.NEAR, "the castles"),), adverb="today"),
         "they play near the castles today.",
         "ils jouent près des châteaux aujourd'hui.",
         "0-0 1-1 2-2 2-3 3-3 4-4 5-5 6-6",
     ),
     (
-        clause("they", "play", to=(at(lexicon.NEAR, "a church"),)),
+        clause("they", "play", to=(at(function_words.NEAR, "a church"),)),
         "they play near a church.",
         "ils jouent près d'une église.",
         "0-0 1-1 2-2 2-3 3-4 4-5 5-6",
     ),
     (
-        clause("they", "play", to=(at(lexicon.IN_FRONT_OF, "the school"),)),
+        clause("they", "play", to=(at(function_words.IN_FRONT_OF, "the school"),)),
         "they play in front of the school.",
         "ils jouent devant l'école.",
         "0-0 1-1 2-2 3-2 4-2 5-3 6-4 7-5",
     ),
     (
-        clause("I", "find", phrase("the key", at(lexicon.UNDER, "the chair")), past=True),
+        clause("I", "find", phrase("the key", at(function_words.UNDER, "the chair")), past=True),
         "I found the key under the chair.",
         "j'ai trouvé la clé sous la chaise.",
         "0-0 1-1 1-2 2-3 3-4 4-5 5-6 6-7 7-8",

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from attnframe.data import grammar, lexicon
+from attnframe.data import content_words, grammar
 from attnframe.data.schema import Corpus, SentencePair
 from attnframe.data.words import join_words, split_words
 from attnframe.errors import UserError
@@ -15,11 +15,11 @@ from attnframe.errors import UserError
 SMALL = {"train_size": 300, "val_size": 20, "test_size": 30, "held_out_size": 20}
 ORDINARY_SETS = ("train", "val", "test")
 
-ADJECTIVES = {adjective.english: adjective for adjective in lexicon.ADJECTIVES}
-SINGULARS = {noun.english for noun in lexicon.NOUNS}
-PLURALS = {noun.english_plural: noun.english for noun in lexicon.NOUNS}
+ADJECTIVES = {adjective.english: adjective for adjective in content_words.ADJECTIVES}
+SINGULARS = {noun.english for noun in content_words.NOUNS}
+PLURALS = {noun.english_plural: noun.english for noun in content_words.NOUNS}
 NOUNS = {**PLURALS, **{noun: noun for noun in SINGULARS}}
-PAST_FORMS = {"did", *(verb.past for verb in lexicon.VERBS)}
+PAST_FORMS = {"did", *(verb.past for verb in content_words.VERBS)}
 ADVERBS = {"often", "always", "sometimes", "rarely", "well", "badly", "quietly", "today", "now", "yesterday"}
 
 
@@ -253,27 +253,6 @@ def test_tags_are_those_of_the_words(pairs: list[SentencePair]) -> None:
     for pair in pairs:
         assert list(pair.tags) == sorted(set(pair.tags))
         assert set(pair.tags) - {"indirect_object", "participle_agreement"} == tags_by_words(pair), pair
-
-
-def test_lexicon_is_as_large_as_promised() -> None:
-    assert len(lexicon.NOUNS) >= 35
-    assert {noun.feminine for noun in lexicon.NOUNS if noun.french.startswith("h")} == {True, False}
-    assert {noun.feminine for noun in lexicon.NOUNS if noun.french[0] in "aeéiîoœ"} == {True, False}
-    assert len(lexicon.ADJECTIVES) >= 20
-    assert len(lexicon.VERBS) >= 16
-
-
-def test_no_english_form_has_two_readings() -> None:
-    present = {form for verb in lexicon.VERBS for form in (verb.english, verb.third_person)}
-    assert present.isdisjoint(verb.past for verb in lexicon.VERBS)
-    assert SINGULARS.isdisjoint(PLURALS)
-    assert len(NOUNS) == 2 * len(lexicon.NOUNS)
-    assert set(NOUNS).isdisjoint(ADJECTIVES)
-    assert (set(NOUNS) | set(ADJECTIVES)).isdisjoint(present | PAST_FORMS)
-    for words in (lexicon.NOUNS, lexicon.ADJECTIVES):
-        assert len({word.english for word in words}) == len(words)
-    names = [(verb.english, verb.particle) for verb in lexicon.VERBS]
-    assert len(set(names)) == len(names)
 
 
 def test_same_settings_give_the_same_corpus_and_other_seeds_another() -> None:

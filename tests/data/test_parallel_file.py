@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnframe.cli import composition, schema, settings
+from attnframe.cli import composition, data_schema, settings
 from attnframe.data import parallel_file, sources
 from attnframe.errors import UserError
 
@@ -106,7 +106,7 @@ def test_the_config_of_a_source_is_what_its_function_takes(
         monkeypatch.setenv(variable, "")
     composition.prepare()
     chosen = settings.plain(composition.compose_config([f"data={name}"]))["data"]
-    shared = {field.name for field in fields(schema.DataSchema)}
+    shared = {field.name for field in fields(data_schema.DataSchema)}
     parameters = inspect.signature(sources._SOURCES[name]).parameters
     assert set(chosen) - shared == set(parameters)
     for key, parameter in parameters.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from attnframe.sweeps.search.loop import Plan, Search, TrialEnd, TrialJob
 from attnframe.sweeps.search.objectives import read_objectives
 from attnframe.sweeps.search.pruning import Reporter
 from attnframe.sweeps.search.space import SearchSpace
+from attnframe.sweeps.search.space_reading import read_space
 from attnframe.sweeps.search.storage import storage_address
 from attnframe.sweeps.search.study import SearchStudy, open_study
 
@@ -26,7 +28,16 @@ PRUNER = {
     "reduction_factor": 2,
 }
 
+ARGUMENTS = ("lr=tag(log,interval(1e-4,1))", "variant=plain,ranked", "rank=range(1,6)", "seed=7")
+SPACE = read_space(ARGUMENTS, conditions_of={"rank": "variant=ranked"})
+
 Score = Callable[[Mapping[str, str]], Mapping[str, Any]]
+
+
+def bowl(values: Mapping[str, str]) -> dict[str, Any]:
+    """Least at lr=0.01, variant=ranked, rank=4."""
+    rank = abs(int(values["rank"]) - 4) if "rank" in values else 7
+    return {"val/loss": 1 + (math.log10(float(values["lr"])) + 2) ** 2 + rank, "parameters": 10 - rank}
 
 
 class Killed(BaseException):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -23,11 +22,6 @@ SPACE = read_space(
     ["lr=tag(log,interval(1e-4,1))", "variant=plain,ranked", "rank=range(1,6)", "note='two words'", "sweep=mine"],
     conditions_of={"rank": "variant=ranked"},
 )
-
-
-@pytest.fixture(autouse=True)
-def _without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
 def score(values: Mapping[str, str]) -> dict[str, Any]:

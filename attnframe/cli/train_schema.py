@@ -1,4 +1,4 @@
-"""Types of every config value: what Hydra checks overrides and YAML files against."""
+"""Types of every config value of a run but its data: what Hydra checks overrides and YAML files against."""
 
 from __future__ import annotations
 
@@ -33,67 +33,6 @@ class ModelSchema:
 
 
 @dataclass
-class DataSchema:
-    """What every data source has. `max_tokens` is the token budget of a batch, source and target together.
-
-    `tokenizer` is word or bpe. Text is brought into the Unicode form `normalization` (NFC, NFKC, null for none) before
-    it is split into words, and `lowercase` acts on each word after. `min_count` is for word only; `vocab_size` is the
-    largest vocabulary of a side, null meaning no limit for word and 8000 for bpe.
-    """
-
-    name: str = MISSING
-    tokenizer: str = "word"
-    lowercase: bool = False
-    normalization: str | None = "NFC"
-    min_count: int = 1
-    vocab_size: int | None = None
-    max_tokens: int = 4096
-    eval_max_tokens: int = 8192
-
-
-@dataclass
-class GrammarSchema(DataSchema):
-    """Sizes in sentence pairs, lengths in source tokens."""
-
-    train_size: int = MISSING
-    val_size: int = MISSING
-    test_size: int = MISSING
-    held_out_size: int = MISSING
-    seed: int = 0
-    max_length: int = MISSING
-    longer_max_length: int = MISSING
-
-
-@dataclass
-class TatoebaSchema(DataSchema):
-    """Sizes in source sentences, length in words a side; `path` null downloads `url` once."""
-
-    path: str | None = None
-    url: str = MISSING
-    languages: tuple[str, str] = ("en", "fr")
-    val_size: int | None = MISSING
-    test_size: int | None = MISSING
-    max_length: int | None = None
-    bad_lines: str = "error"
-
-
-@dataclass
-class ParallelFileSchema(DataSchema):
-    """`path`, or `source_path` with `target_path`. Sizes in source sentences, null a tenth; length in words a side."""
-
-    path: str | None = None
-    source_path: str | None = None
-    target_path: str | None = None
-    alignment_path: str | None = None
-    languages: tuple[str, str] = ("en", "fr")
-    val_size: int | None = None
-    test_size: int | None = None
-    max_length: int | None = 100
-    bad_lines: str = "error"
-    use: str = "split"
-
-
-@dataclass
 class GreedySchema:
     """Greedy decoding has no options."""
 
@@ -107,82 +46,6 @@ class BeamSchema:
     name: str = "beam"
     beam_size: int = MISSING
     length_penalty: float = MISSING
-
-
-@dataclass
-class TranslateSchema:
-    """A run and how it translates. `checkpoint` is best or last, `device` auto, cpu or cuda."""
-
-    run: str = MISSING
-    checkpoint: str = "best"
-    device: str = "auto"
-    decoding: Any = MISSING
-
-
-@dataclass
-class ExplainSchema:
-    """A run to look into. `checkpoint` is best or last, `device` auto, cpu or cuda."""
-
-    run: str = MISSING
-    checkpoint: str = "best"
-    device: str = "auto"
-
-
-@dataclass
-class EvalSchema(TranslateSchema):
-    """The same, the data to translate (null: the run's own), and the tokens in a batch (null: as the data says)."""
-
-    data: Any = None
-    max_tokens: int | None = None
-
-
-@dataclass
-class AblateSchema:
-    """A run and what its attention is taken away on: the first `sentences` of `set`.
-
-    `set` null is val, or test where `data` is not the run's own (null); `mode` is zero, uniform or both; the others are
-    as for eval.
-    """
-
-    run: str = MISSING
-    checkpoint: str = "best"
-    device: str = "auto"
-    set: str | None = None
-    sentences: int = 500
-    mode: str = "both"
-    data: Any = None
-    max_tokens: int | None = None
-
-
-@dataclass
-class MeasuringSchema:
-    """What `attnframe bench` measures, and how often.
-
-    `timed` is module, attend or both. A batch has `batch` sequences, or with `tokens` so many tokens in all. In each of
-    `rounds` every line is timed once, after `warm_up` calls that do not count.
-    """
-
-    timed: list[str] = MISSING
-    lengths: list[int] = MISSING
-    dtypes: list[str] = MISSING
-    causal: bool = False
-    batch: int = 1
-    tokens: int | None = None
-    backward: bool = True
-    rounds: int = MISSING
-    warm_up: int = MISSING
-
-
-@dataclass
-class BenchSchema:
-    """One line of a benchmark: a variant on a backend, at the sizes of a model. `device` is auto, cpu or cuda."""
-
-    model: ModelSchema = field(default_factory=ModelSchema)
-    attention: Any = MISSING
-    backend: Any = MISSING
-    device: str = "auto"
-    seed: int = 0
-    bench: MeasuringSchema = field(default_factory=MeasuringSchema)
 
 
 @dataclass

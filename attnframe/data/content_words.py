@@ -1,27 +1,15 @@
-"""The words of the grammar: English words with their French translations, typed so that nothing absurd is said.
+"""The content words of the grammar: English words with their French translations, typed so that nothing absurd is said.
 
 Nouns carry semantic traits; adjectives and verbs name the traits of the nouns that they go with. Each English word has
-one translation in each construction. What English leaves open is fixed: "I", "you", "they" and "friend" are masculine,
-"you" is "vous" to one person. No French noun here begins with an aspirated h, so an h counts as a vowel.
+one translation in each construction. What English leaves open is fixed: "friend" is masculine. No French noun here
+begins with an aspirated h, so an h counts as a vowel.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
-from attnframe.data.word_classes import (
-    Adjective,
-    Adverb,
-    Determiner,
-    Negation,
-    Noun,
-    Preposition,
-    Pronoun,
-    Traits,
-    read_adjective,
-    read_noun,
-    read_verb,
-)
+from attnframe.data.word_classes import Adjective, Adverb, Noun, Traits, read_adjective, read_noun, read_verb
 
 # english[/plural] french[/plural] gender kind traits
 NOUN_TABLE = """
@@ -197,55 +185,6 @@ fall fell | tombe tombe tombons tombez tombent | tombé* | ; - | outdoors landma
 
 MOTION_TABLE = "go went | vais va allons allez vont | allé* | | / habit"
 
-ETRE = ("suis", "est", "sommes", "êtes", "sont")
-AVOIR = ("ai", "a", "avons", "avez", "ont")
-
-PRONOUNS = (
-    Pronoun("I", "me", "je", "me", "me", form=0),
-    Pronoun("you", "you", "vous", "vous", "vous", form=3),
-    Pronoun("he", "him", "il", "le", "lui", form=1),
-    Pronoun("she", "her", "elle", "la", "lui", form=1, feminine=True),
-    Pronoun("we", "us", "nous", "nous", "nous", form=2, plural=True),
-    Pronoun("they", "them", "ils", "les", "leur", form=4, plural=True),
-)
-THEY = PRONOUNS[-1]
-
-THE = Determiner("the", "le", "la", "les")
-A = Determiner("a", "un", "une", "")
-SOME = Determiner("some", "", "", "des")
-THIS = Determiner("this", "ce", "cette", "")
-THESE = Determiner("these", "", "", "ces")
-EVERY = Determiner("every", "chaque", "chaque", "")
-MANY = Determiner("many", "", "", "beaucoup de")
-COUNTS = (
-    Determiner("two", "", "", "deux"),
-    Determiner("three", "", "", "trois"),
-    Determiner("four", "", "", "quatre"),
-    Determiner("several", "", "", "plusieurs"),
-)
-POSSESSIVES = (
-    Determiner("my", "mon", "ma", "mes"),
-    Determiner("your", "votre", "votre", "vos"),
-    Determiner("his", "son", "sa", "ses"),
-    Determiner("her", "son", "sa", "ses"),
-    Determiner("our", "notre", "notre", "nos"),
-    Determiner("their", "leur", "leur", "leurs"),
-)
-# The object of a negated verb: "je ne mange pas de pomme", "pas de pommes".
-NEGATED_A = Determiner("a", "de", "de", "")
-ANY = Determiner("any", "", "", "de")
-
-IN = Preposition("in", "dans")
-AT = Preposition("at", "à")
-TO = Preposition("to", "à")
-ON = Preposition("on", "sur")
-UNDER = Preposition("under", "sous")
-NEAR = Preposition("near", "près de")
-BEHIND = Preposition("behind", "derrière")
-IN_FRONT_OF = Preposition("in front of", "devant")
-WITH = Preposition("with", "avec")
-FOR = Preposition("for", "pour")
-
 FREQUENCY = (
     Adverb("often", "souvent", "before_verb", "after_finite"),
     Adverb("always", "toujours", "before_verb", "after_finite"),
@@ -262,9 +201,6 @@ MANNER = (
 TODAY = Adverb("today", "aujourd'hui", "last", "last")
 NOW = Adverb("now", "maintenant", "last", "last")
 YESTERDAY = Adverb("yesterday", "hier", "last", "last")
-
-NOT = Negation("not", "pas")
-NEVER = Negation("never", "jamais")
 
 
 def _rows(table: str) -> list[str]:
