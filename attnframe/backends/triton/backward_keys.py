@@ -5,19 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from attnframe.backends.triton.masked_tiles import kept_in_tile, masked_unless, may_attend, tiles_of_queries
 from attnframe.backends.triton.modified_scores import modified_scores
 from attnframe.backends.triton.score_gradients import score_gradients
-from attnframe.backends.triton.tiles import (
-    described_heads,
-    factor,
-    kept_in_tile,
-    load_tile,
-    load_tile_of_head,
-    masked_unless,
-    may_attend,
-    store_tile,
-    tiles_of_queries,
-)
+from attnframe.backends.triton.tiles import described_heads, factor, load_tile, load_tile_of_head, store_tile
 
 
 @triton.jit(do_not_specialize=["heads", "key_heads", "queries", "keys", "query_offset", "window"])
@@ -79,7 +70,8 @@ def attention_backward_keys(
 ):
     """dK = scale·dSᵀ·Q and dV = Pᵀ·dO of one key tile, summed over the query heads that share the key head.
 
-    Parameters as in the other kernels, of which `attention_backward_queries` made `shift` and `delta`; `d_key_bias` is contiguous [batch, key_heads, keys] in float32, or None.
+    Parameters as in the other kernels, of which `attention_backward_queries` made `shift` and `delta`; `d_key_bias` is
+    contiguous [batch, key_heads, keys] in float32, or None.
     """
     tiles = tl.cdiv(keys, TILE_K)
     tile = tl.program_id(0) % tiles
@@ -222,9 +214,9 @@ def _d_k_d_v_over_queries(
     """Σ dSᵀ·Q, Σ Pᵀ·dO and, with biases, Σ dS over `count` tiles of each head of the group, from `first_query` on,
     where `gap` tiles are left out after `gap_at`; scores stand as [key, query]."""
     # One loop, for of two the outer would keep the inner one's pointers in registers.
-    for step in range(0, group * count):
-        member = step // count
-        number = step % count
+    member = 0
+    number = 0
+    for _ in range(0, group * count):
         at = first_query + number * TILE_Q
         if EDGE:
             at = tl.where(number < gap_at, at, at + gap * TILE_Q)
@@ -314,4 +306,7 @@ def _d_k_d_v_over_queries(
         if softcap is not None:
             d_scores *= passed
         key_sums = tl.dot(factor(d_scores, query_tile, WIDEN), query_tile, key_sums, input_precision="ieee")
+        number += 1
+        member = tl.where(number == count, member + 1, member)
+        number = tl.where(number == count, 0, number)
     return key_sums, value_sums, bias_sums

@@ -5,17 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from attnframe.backends.triton.masked_tiles import kept_keys, masked_unless, may_attend, tiles_of_keys
 from attnframe.backends.triton.modified_scores import modified_scores
-from attnframe.backends.triton.tiles import (
-    described,
-    factor,
-    kept_keys,
-    load_tile,
-    masked_unless,
-    may_attend,
-    store_tile,
-    tiles_of_keys,
-)
+from attnframe.backends.triton.tiles import described, factor, load_tile, store_tile
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)

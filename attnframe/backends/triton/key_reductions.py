@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from attnframe.backends.triton.tiles import kept_in_tile, load_tile, masked_unless, may_attend, tiles_of_queries
+from attnframe.backends.triton.masked_tiles import kept_in_tile, masked_unless, may_attend, tiles_of_queries
+from attnframe.backends.triton.tiles import load_tile
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 FARTHEST: tl.constexpr = tl.constexpr(2**31 - 1)
@@ -157,7 +158,8 @@ def _keys_over_queries(
         query_idx = at + tl.arange(0, TILE_Q)
         row_lse = tl.load(lse + query_idx, mask=query_idx < queries, other=float("inf"))
         scores = tl.dot(key_tile, tl.trans(query_tile), input_precision="ieee")
-        x = (scores * scale - row_lse[None, :]) * LOG2_E
+        # One multiply-add an element.
+        x = scores * (scale * LOG2_E) - (row_lse * LOG2_E)[None, :]
         if EDGE:
             allowed = may_attend(
                 query_idx[None, :],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from attnframe.backends.triton.tiles import kept_keys, load_tile, masked_unless, may_attend, tiles_of_keys
+from attnframe.backends.triton.masked_tiles import kept_keys, masked_unless, may_attend, tiles_of_keys
+from attnframe.backends.triton.tiles import load_tile
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)

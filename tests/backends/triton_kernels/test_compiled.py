@@ -182,7 +182,8 @@ def test_what_begins_in_between_or_repeats_a_row_cannot() -> None:
 def test_what_cannot_be_described_gets_a_tiling_for_pointers() -> None:
     by_table = tilings.entry("backward_keys", "sm_90", torch.bfloat16, 128)
     by_pointers = tilings.entry("backward_keys", "sm_90", torch.bfloat16, 128, described=False)
-    assert by_table["DESCRIPTORS"] and "DESCRIPTORS" not in by_pointers
+    assert by_table["DESCRIPTORS"]
+    assert "DESCRIPTORS" not in by_pointers
     assert by_pointers == tilings.entry("backward_keys", "any", torch.bfloat16, 128)
     calls = {"modified": True, "described": False}
     assert tilings.entry("forward", "sm_90", torch.float32, 128, **calls) == tilings.entry(
