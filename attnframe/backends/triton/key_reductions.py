@@ -177,19 +177,24 @@ def _keys_over_queries(
             x = tl.where(allowed, x, float("-inf"))
         p = tl.exp2(x)
         sums += p
+        mass = 0.0
+        if POOLED or PROFILE:
+            mass = tl.sum(p)
         if POOLED:
-            tl.store(tile_mass + tl.cast(at // TILE_Q, tl.int64) * tiles, tl.sum(p))
+            tl.store(tile_mass + tl.cast(at // TILE_Q, tl.int64) * tiles, mass)
         if PROFILE:
-            distance = key_idx[:, None] - (query_idx + query_offset)[None, :]
             nearest = first_key - (at + TILE_Q - 1 + query_offset)
             bucket = tl.arange(0, PADDED_BUCKETS)
             last = tl.load(edges + bucket, mask=bucket < num_edges, other=FARTHEST)
             lowest = tl.sum((last < nearest).to(tl.int32))
             highest = tl.sum((last < nearest + (TILE_Q + TILE_K - 2)).to(tl.int32))
-            # Away from the diagonal, where buckets are wide, these are one or two.
-            for n in range(lowest, highest + 1):
+            # Away from the diagonal, where buckets are wide, most tiles lie in one.
+            alone = lowest == highest
+            buckets += tl.where((bucket == lowest) & alone, mass, 0.0)
+            for n in range(lowest, tl.where(alone, lowest, highest + 1)):
+                distance = key_idx[:, None] - (query_idx + query_offset)[None, :]
                 above = tl.load(edges + n - 1, mask=n > 0, other=-FARTHEST)
                 below = tl.load(edges + n, mask=n < num_edges, other=FARTHEST)
-                mass = tl.sum(tl.where((distance > above) & (distance <= below), p, 0.0))
-                buckets += tl.where(bucket == n, mass, 0.0)
+                part = tl.sum(tl.where((distance > above) & (distance <= below), p, 0.0))
+                buckets += tl.where(bucket == n, part, 0.0)
     return sums, buckets

@@ -68,6 +68,8 @@ CASES: dict[str, Case] = {
     "lengths, causal": Case(batch=2, key_keep="lengths", causal=True, heads=2, key_heads=1),
     "holes": Case(batch=2, key_keep="holes", causal=True, query_offset=16, fast=True),
     "holes, window": Case(batch=2, key_keep="holes", window=9),
+    # More than the kernels look at in one go to find what is kept.
+    "lengths of thousands": Case(queries=17, keys=3101, key_keep="lengths"),
     "window": Case(queries=83, keys=89, window=7, fast=True),
     "window of itself": Case(queries=41, keys=41, window=0),
     "wide window": Case(queries=83, keys=89, window=40),
