@@ -113,6 +113,7 @@ def read_manifest(folder: RunFolder, word: str = "run") -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(folder.manifest.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        _refuse_stopped_early(folder, word)
         raise UserError(
             f"{word}={folder.path}: this folder holds no run (no manifest.json){_runs_in(folder.path)}"
         ) from None
@@ -122,8 +123,17 @@ def read_manifest(folder: RunFolder, word: str = "run") -> dict[str, Any]:
         if not manifest and (folder.path / "error.txt").exists():
             cause = folder.last_error or "for no given reason"
             raise UserError(f"{word}={folder.path}: this run failed before it began: {cause}")
+        if not manifest:
+            _refuse_stopped_early(folder, word)
         raise UserError(f"{folder.manifest} does not say what ran: the run was stopped before it began, or is damaged")
     return manifest
+
+
+def _refuse_stopped_early(folder: RunFolder, word: str) -> None:
+    if "INTERRUPTED" in folder.markers:
+        raise UserError(
+            f"{word}={folder.path}: this run was stopped before its first checkpoint: there is nothing to go on from"
+        )
 
 
 def lost_plugins(manifest: Mapping[str, Any]) -> str:

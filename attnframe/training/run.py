@@ -49,6 +49,8 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) ->
     folder = RunFolder(path)
     folder.claim()
     with folder.held():
+        # An earlier one may have been stopped here before it began.
+        folder.reopen()
         return _begin(settings, folder, attention)
 
 
