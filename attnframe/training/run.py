@@ -246,7 +246,7 @@ def _reason(error: BaseException) -> str:
     if module is None or isinstance(error, torch.OutOfMemoryError):
         return words
     name = name_of(module)
-    return f"{words}; raised by {name} in {module.site} layer {module.layer} ({place(error)}); {advice(name)}"
+    return f"{words}; raised by {name} in {module.site} layer {module.layer + 1} ({place(error)}); {advice(name)}"
 
 
 def _quieten() -> None:

@@ -54,7 +54,7 @@ def test_a_run_that_fails_says_so_everywhere(train: PreparedCommand, tmp_path: P
     (sentence,) = finished.stderr.splitlines()
     (run,) = run_folders(tmp_path)
     assert sentence.startswith("attnframe train: RuntimeError: the idea was wrong; raised by ")
-    assert "breaks in encoder_self layer 0" in sentence
+    assert "breaks in encoder_self layer 1" in sentence
     assert "`attnframe check breaks`" in sentence
     assert str(run / "error.txt") in sentence or str((run / "error.txt").relative_to(tmp_path)) in sentence
     assert markers(run) == ["FAILED"]
