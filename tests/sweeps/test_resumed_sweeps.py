@@ -135,7 +135,7 @@ def test_a_mistake_in_one_plugin_costs_no_other_job(tmp_path: Path) -> None:
     )
     assert "one.py, line 14); `attnframe check cannot_be_built`" in refused
     assert failed.startswith("attnframe train: attention=cannot_be_trained: AssertionError: no training; see ")
-    assert [row["ended"] for row in table(finished.stdout).values()] == ["no end", "FAILED", "DONE"]
+    assert [row["ended"] for row in table(finished.stdout).values()] == ["refused", "FAILED", "DONE"]
     alone = sweep(tmp_path, *SMALL, "attention=cannot_be_built", "seed=1,2")
     assert alone.returncode == 2
     assert alone.stderr.splitlines() == [refused.replace("attention=cannot_be_built: ", "")]
