@@ -57,7 +57,8 @@ def _missing_config(error: MissingConfigException, overrides: list[str]) -> str:
             discovery.find_variant(name)
         except UserError as cause:
             names = set(error.options or ()) | set(registry.variants())
-            known = f"there is no attention variant or preset {name!r}: {did_you_mean(name, names)}"
+            hint = f"{did_you_mean(name, names)}; {discovery.places_looked_in()}"
+            known = f"there is no attention variant or preset {name!r}: {hint}"
             return f"{place or 'attention'}: {cause if 'failed to import' in str(cause) else known}"
     if (group, name) in _EXTRAS:
         chosen = place or f"{group}={name}"
