@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import torch
 
+from attnframe.attention.raising import words_and_place
 from attnframe.data.tokenizer import Tokenizer, tokenizer_from_state
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import Seq2Seq
@@ -42,6 +43,9 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str | torch.
         model = build_model(settings, attention_factory(settings), src_vocab_size=len(src), tgt_vocab_size=len(tgt))
     except UserError as error:
         raise UserError(f"{folder.path}: this run cannot be built again: {error}{lost_plugins(manifest)}") from error
+    except Exception as error:  # a variant's code is anybody's
+        cause = f"{words_and_place(error)}{lost_plugins(manifest)}"
+        raise UserError(f"{folder.path}: this run cannot be built again: {cause}") from error
     step = _load_weights(model, folder, checkpoint)
     return Run(folder, manifest, model.to(device).eval(), src, tgt, checkpoint, step)
 
