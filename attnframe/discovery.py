@@ -72,13 +72,21 @@ def find_variant(name: str) -> registry.Variant:
     for broken in broken_plugins():
         if name in broken.names:
             raise UserError(f"the variant {name!r} is not available: {broken.file} failed to import: {broken.cause}")
-    raise UserError(f"there is no attention variant {name!r}: {did_you_mean(name, known)}")
+    raise UserError(f"there is no attention variant {name!r}: {did_you_mean(name, known)}; {places_looked_in()}")
 
 
 def chosen_folders() -> list[Path]:
     """The folders for plugin files, whether or not they exist; none where they are turned off."""
     setting = os.environ.get(FOLDERS_VARIABLE, DEFAULT_FOLDER)
     return [Path(folder) for folder in setting.split(os.pathsep) if folder]
+
+
+def places_looked_in() -> str:
+    """A clause for who misses a variant: where its file could have been."""
+    folders = [f"{folder.absolute()}{'' if folder.is_dir() else ' (no such folder)'}" for folder in chosen_folders()]
+    if not folders:
+        return f"${FOLDERS_VARIABLE} is empty, so that no plugin files are looked for"
+    return f"plugin files were looked for in {', '.join(folders)}"
 
 
 def load_plugin_file(file: Path) -> list[registry.Variant]:

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this": a sentence, no traceback, exit code 2."""
+"""What is said in one sentence, without a traceback: the exception that means "the user can mend this", and another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """Bad input. The message is one sentence: the place, the offending value, the legal values or the nearest name."""
+
+
+class VariantFailed(Exception):  # noqa: N818  reads as what happened
+    """The code of a variant is wrong. The message is one sentence with the site, the variant and the line; exit code 1.
+
+    What the variant has raised is the cause.
+    """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

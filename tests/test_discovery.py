@@ -115,7 +115,7 @@ def test_an_empty_variable_turns_loose_files_off(tmp_path: Path, monkeypatch: py
     assert discovery.plugin_folders() == []
     load_plugins()
     assert discovery.loaded_plugins() == []
-    with pytest.raises(UserError, match="there is no attention variant 'mine'"):
+    with pytest.raises(UserError, match=r"there is no attention variant 'mine'.*; \$ATTNFRAME_PLUGINS is empty"):
         find_variant("mine")
 
 
@@ -324,7 +324,9 @@ def test_a_cold_worker_finds_the_plugin_by_building_it(tmp_path: Path) -> None:
     by_variable = run(COLD, elsewhere, **{discovery.FOLDERS_VARIABLE: str(tmp_path / "plugins")})
     for result in (by_default, by_variable):
         assert (result.returncode, result.stdout) == (0, "5\n"), result.stderr
-    assert "there is no attention variant 'mine'" in run(COLD, elsewhere).stderr
+    missed = run(COLD, elsewhere).stderr
+    assert "there is no attention variant 'mine'" in missed
+    assert f"plugin files were looked for in {elsewhere.resolve() / 'plugins'} (no such folder)" in missed
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 import warnings
 from typing import Any
 
 from attnframe.cli.standard_output import to_output
 from attnframe.discovery import PluginWarning
-from attnframe.errors import UserError, did_you_mean
+from attnframe.errors import UserError, VariantFailed, did_you_mean
 
 COMMANDS = {
     "new": "the file of a variant of your own, which runs as it is",
@@ -28,6 +29,9 @@ COMMANDS = {
     "backends": "which backend can run which variant here, and why not",
     "bench": "time, TFLOP/s and memory of variants and backends, and how they grow with the length",
 }
+
+# The environment variable that asks for tracebacks.
+_TRACEBACK = "ATTNFRAME_TRACEBACK"
 
 USAGE = """attnframe COMMAND [arguments]      from an attention idea to an honest answer
 
@@ -79,7 +83,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _guarded(command: str, arguments: list[str]) -> int:
-    """Run a command; what the user can mend becomes one sentence and exit code 2."""
+    """Run a command; what the user can mend becomes one sentence and exit code 2, a variant that raises one and 1."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     # A log that cannot be written, as on a full disk, is no reason for tracebacks between the sentences.
     logging.raiseExceptions = False
@@ -87,7 +91,12 @@ def _guarded(command: str, arguments: list[str]) -> int:
         status: int = importlib.import_module(f"attnframe.cli.{command}").main(arguments)
         return status
     except UserError as error:
+        _show_traceback(error)
         return _refuse(command, str(error))
+    except VariantFailed as error:
+        hint = "" if _show_traceback(error) else f"; {_TRACEBACK}=1 shows the traceback"
+        print(f"attnframe {command}: {error}{hint}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as stop:
         print(f"attnframe {command}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
@@ -96,6 +105,14 @@ def _guarded(command: str, arguments: list[str]) -> int:
 def _refuse(command: str, sentence: str) -> int:
     print(f"attnframe {command}: {sentence}", file=sys.stderr)
     return 2
+
+
+def _show_traceback(error: Exception) -> bool:
+    """Print where `error` and what caused it was raised, if that was asked for; whether it was."""
+    asked = os.environ.get(_TRACEBACK, "") not in ("", "0")
+    if asked:
+        traceback.print_exception(error)
+    return asked
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:

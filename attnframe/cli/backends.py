@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.errors import HydraException
@@ -12,10 +14,12 @@ from attnframe.backends import dtype_of
 from attnframe.cli import composition, messages, settings
 from attnframe.cli.output import print_json, print_table, split_json_flag, wants_help
 from attnframe.errors import UserError
+from attnframe.model import SITES
 from attnframe.runs import building
 
 USAGE = """attnframe backends [OVERRIDE ...] [--json]
-        every variant on every device of this machine with every backend: whether it runs, and if not why
+        every variant, or those that are chosen, on every device of this machine with every backend: whether it runs,
+        and if not why
 
   attnframe backends                              at the sizes of the default model
   attnframe backends model=base                   at other sizes
@@ -42,13 +46,15 @@ def main(arguments: list[str]) -> int:
         raise UserError(messages.sentence(error, overrides)) from error
     model = plain["model"]
     building.check_model(model)
+    chosen = _chosen(plain, overrides)
     found = capabilities(
         d_model=model["d_model"],
         num_heads=model["num_heads"],
         dropout=model["attention_dropout"],
         bias=model["bias"],
         dtype=dtype_of(plain["trainer"]["precision"]),
-        options={choice.name: choice.options for choice in building.site_choices(plain, "decoder_self", 1)},
+        options=chosen,
+        variants=chosen or None,
     )
     if as_json:
         print_json([_as_json(capability) for capability in found])
@@ -56,6 +62,18 @@ def main(arguments: list[str]) -> int:
         rows = [[c.variant, c.device, c.backend, _answer(c), "; ".join(c.reasons)] for c in found]
         print_table(["variant", "device", "backend", "runs", "why not"], rows)
     return 0
+
+
+def _chosen(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """The options of the variants that `overrides` choose, for all sites or for one, by name; empty without any."""
+    everywhere = {**plain, **dict.fromkeys(SITES), "layers": dict.fromkeys(SITES)}
+    keys = {re.split(r"[=.]", item.lstrip("+"))[0] for item in overrides}
+    choices = building.site_choices(everywhere, SITES[0], 1) if "attention" in keys else ()
+    for site in SITES:
+        of_layers = plain["layers"][site]
+        if of_layers is not None or plain[site] is not None:
+            choices += building.site_choices(plain, site, len(of_layers or [site]))
+    return {choice.name: choice.options for choice in choices}
 
 
 def _answer(capability: Capability) -> str:

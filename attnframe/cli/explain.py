@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnframe.cli import composition, run_arguments
-from attnframe.cli.blocks import print_blocks, readable
+from attnframe.cli.blocks import print_blocks
 from attnframe.cli.command_schema import ExplainSchema
 from attnframe.cli.output import wants_help, write
 from attnframe.cli.run_arguments import RunArguments, shown
+from attnframe.cli.unseen_words import say_unseen
 from attnframe.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def main(arguments: list[str]) -> int:
     source = _sentence(given)
 
     # Here and not above: -h and a mistyped option need not wait for a model to be read.
+    from attnframe.data.tokenizer import spaced_otherwise
     from attnframe.patterns import PatternError
     from attnframe.runs.loading import load_run
 
@@ -103,10 +104,9 @@ def main(arguments: list[str]) -> int:
         from attnframe.cli.explanation_text import blocks
 
         print_blocks(blocks(explanation, site, layers[0], heads[0]))
-    for words, whose in ((explanation.unknown_in_source, ""), (explanation.unknown_in_target, " of the target")):
-        if words:
-            named = ", ".join(map(readable, dict.fromkeys(words)))
-            print(f"words{whose} that this run has never seen: {named}", file=sys.stderr)
+    say_unseen(explanation.unknown_in_source, spaced_otherwise(run.src_tokenizer, explanation.source))
+    spaced = spaced_otherwise(run.tgt_tokenizer, explanation.target)
+    say_unseen(explanation.unknown_in_target, spaced, " of the target")
     return 0
 
 

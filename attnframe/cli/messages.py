@@ -38,7 +38,7 @@ def sentence(error: Exception, overrides: list[str], primary: str = composition.
     cause = error.__cause__
     if match := re.match(r"Could not override '([^']+)'", text):
         place = match[1]
-        return _unknown_group(place) if "default list" in text else _unknown_key(place, overrides, primary)
+        return _unknown_group(place, primary) if "default list" in text else _unknown_key(place, overrides, primary)
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         value = next((item for item in overrides if item.lstrip("+").startswith(f"{cause.full_key}=")), cause.full_key)
         reason = (cause.msg or str(cause)).partition("\n")[0]
@@ -57,7 +57,8 @@ def _missing_config(error: MissingConfigException, overrides: list[str]) -> str:
             discovery.find_variant(name)
         except UserError as cause:
             names = set(error.options or ()) | set(registry.variants())
-            known = f"there is no attention variant or preset {name!r}: {did_you_mean(name, names)}"
+            hint = f"{did_you_mean(name, names)}; {discovery.places_looked_in()}"
+            known = f"there is no attention variant or preset {name!r}: {hint}"
             return f"{place or 'attention'}: {cause if 'failed to import' in str(cause) else known}"
     if (group, name) in _EXTRAS:
         chosen = place or f"{group}={name}"
@@ -68,8 +69,13 @@ def _missing_config(error: MissingConfigException, overrides: list[str]) -> str:
     return f"{place or group}: there is no {group} {name!r}: {did_you_mean(name, options)}"
 
 
-def _unknown_group(place: str) -> str:
+def _unknown_group(place: str, primary: str) -> str:
     group, _, package = place.partition("@")
+    if primary != composition.PRIMARY:
+        config = composition.compose_config([], primary)
+        known = [name for name in composition.group_names() if name in config]
+        if group not in known:
+            return f"{place}: {primary} takes no config group {group!r}: {did_you_mean(group, known)}"
     if package:
         return f"{place}: there is no site {package!r}: {did_you_mean(package, SITES)}"
     return f"{place}: there is no config group {group!r}: {did_you_mean(group, composition.group_names())}"

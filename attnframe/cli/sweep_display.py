@@ -84,7 +84,7 @@ def print_ended(folder: SweepFolder, ended: Sequence[Ended]) -> None:
             [
                 [
                     outcome.job.name,
-                    outcome.marker or "no end",
+                    outcome.marker or ("refused" if outcome.job.refused else "no end"),
                     *(_number((outcome.results or {}).get(name)) for name in measures),
                 ]
                 for outcome in ended

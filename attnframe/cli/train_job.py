@@ -66,6 +66,8 @@ class TrainJob:
         try:
             return self._run(config, folder)
         except KeyboardInterrupt as stop:
+            if HydraConfig.get().mode == RunMode.RUN:
+                _note_interruption(folder)
             if self._home[0] == os.getpid():
                 raise
             # In a worker: one run was stopped. A launcher would take it for the end of the whole sweep.
@@ -184,6 +186,13 @@ def _share_gpus(trainer: dict[str, Any]) -> None:
         number = take_gpu(torch.cuda.device_count(), place)
         if number is not None:
             _log.info("on GPU %d", number)
+
+
+def _note_interruption(folder: Path) -> None:
+    """Mark the folder of a run that was stopped before it could do so itself."""
+    run = RunFolder(folder)
+    if folder.is_dir() and not run.markers and not run.has_begun:
+        run.close("INTERRUPTED")
 
 
 def _note_failure(folder: Path, error: Exception) -> None:

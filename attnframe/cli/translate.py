@@ -16,6 +16,7 @@ from attnframe.cli import composition, run_arguments
 from attnframe.cli.command_schema import TranslateSchema
 from attnframe.cli.output import counting, wants_help, write
 from attnframe.cli.run_arguments import RunArguments
+from attnframe.cli.unseen_words import say_unseen
 from attnframe.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"{error}; is {sentence!r} a sentence? Put it after --" if sentence else str(error)) from error
 
     # Here and not above: -h and a mistyped option need not wait for a model to be read.
+    from attnframe.data.tokenizer import spaced_otherwise
     from attnframe.runs.decoding import Decoding
     from attnframe.runs.loading import load_run
 
@@ -74,8 +76,11 @@ def main(arguments: list[str]) -> int:
     # What is typed at a terminal is answered line by line.
     size = 1 if not given.sentences and "--input" not in given.flags and sys.stdin.isatty() else _CHUNK
     unknown: dict[str, None] = {}
+    spaced: dict[str, bool] = {}
     for number, translated in enumerate(_translate_all(run, decoding, _sentences(given), n_best, size), start=1):
         unknown |= dict.fromkeys(translated.unknown_words)
+        if translated.unknown_words:
+            spaced |= spaced_otherwise(run.src_tokenizer, translated.source)
         if as_json:
             write(json.dumps(_as_json(translated), ensure_ascii=False) + "\n")
         elif n_best_lines:
@@ -85,8 +90,7 @@ def main(arguments: list[str]) -> int:
                 write(f"{number}\t1\t\t\n")
         else:
             write(translated.best + "\n")
-    if unknown:
-        print(f"words that this run has never seen: {', '.join(unknown)}", file=sys.stderr)
+    say_unseen(unknown, spaced)
     return 0
 
 

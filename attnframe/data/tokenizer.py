@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from attnframe.data.bpe import BpeTokenizer
 from attnframe.data.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 from attnframe.data.word_tokenizer import WordTokenizer
-from attnframe.data.words import without_marker
+from attnframe.data.words import GLUED, SPACED, without_marker
 from attnframe.errors import UserError, did_you_mean
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Tokenizer",
     "fit_tokenizer",
     "seen_words",
+    "spaced_otherwise",
     "tokenizer_from_state",
     "unknown_words",
 ]
@@ -122,6 +123,20 @@ def unknown_words(tokenizer: Tokenizer, text: str) -> list[str]:
     pieces = zip(tokenizer.word_ids(text), tokenizer.encode(text), strict=True)
     unknown = {word for word, index in pieces if index == UNK}
     return [word for number, word in enumerate(seen_words(tokenizer, text)) if number in unknown]
+
+
+def spaced_otherwise(tokenizer: Tokenizer, text: str) -> dict[str, bool]:
+    """Those of `unknown_words` that are known with other spacing, each with whether a space is before it here."""
+    firsts: dict[int, str] = {}
+    for number, piece in zip(tokenizer.word_ids(text), tokenizer.pieces(text), strict=True):
+        firsts.setdefault(number, piece)
+    unknown = unknown_words(tokenizer, text)
+    signs = {
+        word: firsts[number][0]
+        for number, word in enumerate(seen_words(tokenizer, text))
+        if word in unknown and firsts[number][:1] in (GLUED, SPACED) and firsts[number] != word
+    }
+    return {word: sign == SPACED for word, sign in signs.items() if not unknown_words(tokenizer, word)}
 
 
 def _kind(name: str) -> Kind:

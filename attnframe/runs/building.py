@@ -10,6 +10,7 @@ import torch
 from attnframe import discovery
 from attnframe.attention import Mask, settle_backend, trace_attend
 from attnframe.attention.functional import divide_into_heads
+from attnframe.attention.raising import told_at
 from attnframe.backends import dtype_of
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import SITES, AttentionFactory, Seq2Seq, VariantChoice
@@ -114,20 +115,19 @@ def _choice(entry: Any, place: str) -> VariantChoice:
 
 def try_attention(attention: AttentionFactory, trainer: Mapping[str, Any]) -> None:
     """Build each different attention module and run it once under its site's mask, so that what cannot be, or cannot be
-    trained as the settings `trainer` say, is refused before anything is read."""
+    trained as the settings `trainer` say, is refused before anything is read. Raises `UserError`, and `VariantFailed`
+    where the code of a variant with its defaults is wrong."""
     device, dtype = device_type(trainer["accelerator"]), dtype_of(trainer["precision"])
     for site, choices in attention.choices.items():
         for layer, choice in enumerate(choices):
             if choice not in choices[:layer]:
-                module = attention.build(site, layer)
                 d_model, d_context = attention.widths(site)
-                try:
+                with told_at(site, choice.name, choice.options):
+                    module = attention.build(site, layer)
                     trace_attend(module, d_model=d_model, d_context=d_context, mask=Mask(causal=site == "decoder_self"))
                     settle_backend(
                         module, d_model=d_model, d_context=d_context, device=device, dtype=dtype, trains=True
                     )
-                except UserError as error:
-                    raise UserError(f"{site}: {error}") from error
 
 
 def device_type(accelerator: str) -> str:

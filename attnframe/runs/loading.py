@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import torch
 
+from attnframe.attention.raising import words_and_place
 from attnframe.data.tokenizer import Tokenizer, tokenizer_from_state
 from attnframe.errors import UserError, did_you_mean
 from attnframe.model import Seq2Seq
@@ -42,6 +43,9 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str | torch.
         model = build_model(settings, attention_factory(settings), src_vocab_size=len(src), tgt_vocab_size=len(tgt))
     except UserError as error:
         raise UserError(f"{folder.path}: this run cannot be built again: {error}{lost_plugins(manifest)}") from error
+    except Exception as error:  # a variant's code is anybody's
+        cause = f"{words_and_place(error)}{lost_plugins(manifest)}"
+        raise UserError(f"{folder.path}: this run cannot be built again: {cause}") from error
     step = _load_weights(model, folder, checkpoint)
     return Run(folder, manifest, model.to(device).eval(), src, tgt, checkpoint, step)
 
@@ -107,23 +111,33 @@ class Run:
 
 
 def read_manifest(folder: RunFolder, word: str = "run") -> dict[str, Any]:
-    """The manifest of a run. Raises `UserError`, which names the folder as `word`=, where there is none to be read."""
+    """The manifest of a run. Raises `UserError`, which names the folder as `word`=, where there is none to be read.
+
+    With an empty `word` it is named by its path alone.
+    """
+    place = f"{word}={folder.path}" if word else str(folder.path)
     if not folder.path.is_dir():
-        raise UserError(f"{word}={folder.path}: there is no such folder{_nearest(folder.path)}")
+        raise UserError(f"{place}: there is no such folder{_nearest(folder.path)}")
     try:
         manifest: dict[str, Any] = json.loads(folder.manifest.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(
-            f"{word}={folder.path}: this folder holds no run (no manifest.json){_runs_in(folder.path)}"
-        ) from None
+        _refuse_stopped_early(folder, place)
+        raise UserError(f"{place}: this folder holds no run (no manifest.json){_runs_in(folder.path)}") from None
     except ValueError:
         manifest = {}
     if not isinstance(manifest, dict) or not {"settings", "plugins"} <= manifest.keys():
         if not manifest and (folder.path / "error.txt").exists():
             cause = folder.last_error or "for no given reason"
-            raise UserError(f"{word}={folder.path}: this run failed before it began: {cause}")
+            raise UserError(f"{place}: this run failed before it began: {cause}")
+        if not manifest:
+            _refuse_stopped_early(folder, place)
         raise UserError(f"{folder.manifest} does not say what ran: the run was stopped before it began, or is damaged")
     return manifest
+
+
+def _refuse_stopped_early(folder: RunFolder, place: str) -> None:
+    if "INTERRUPTED" in folder.markers:
+        raise UserError(f"{place}: this run was stopped before its first checkpoint: there is nothing to go on from")
 
 
 def lost_plugins(manifest: Mapping[str, Any]) -> str:

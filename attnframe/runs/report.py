@@ -46,7 +46,7 @@ def write_report(folder: RunFolder, *, ending: str | None = None) -> Path:
 
 def read_report(folder: RunFolder, *, ending: str | None = None) -> Report:
     """What is in the folder, as far as it can be read. Raises `UserError` where there is no run."""
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, "")
     _check_settings(folder, manifest["settings"])
     results, problems = _results(folder)
     history = validations(folder, problems)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
 from attnframe import discovery
-from attnframe.errors import UserError
+from attnframe.attention.raising import one_line, words_and_place
+from attnframe.errors import UserError, VariantFailed
 from attnframe.runs.folder import RunFolder
 from attnframe.sweeps.identity import Identities
 from attnframe.sweeps.job import Ended, Job, Planned
@@ -49,12 +49,12 @@ class SweepJobs:
         try:
             settings, attention = task.settings(run)
             identity = self._identities.of(settings, attention)
-        except UserError as error:
+        except (UserError, VariantFailed) as error:
             return Job(name, tuple(overrides), {}, refused=str(error))
         except (Exception, SystemExit) as error:
             # A variant with a mistake in it must not cost the jobs of the others.
             _log.info("%s cannot be built", name, exc_info=error)
-            return Job(name, tuple(overrides), {}, refused=f"it cannot be built: {_with_place(error)}")
+            return Job(name, tuple(overrides), {}, refused=f"it cannot be built: {words_and_place(error)}")
         return Job(name, tuple(overrides), settings, attention, identity, self.folder.folder_of(identity, name))
 
     def planned(self, job: Job) -> Planned:
@@ -97,7 +97,7 @@ class SweepJobs:
             cut_off = [job for job in left if (end := _end_of(job)) is None or end == before[job.folder]]
             nothing_ran = not attempt and len(cut_off) == len(left) and not any(map(_has_begun, left))
             if problem is not None and nothing_ran:
-                raise UserError(f"hydra/launcher: no job could be started: {_one_line(problem)}") from problem
+                raise UserError(f"hydra/launcher: no job could be started: {one_line(problem)}") from problem
             left = cut_off
         ended = [self._ended(planned.job, problem, is_left=planned.job in left) for planned in plan]
         for number, outcome in enumerate(ended):
@@ -145,7 +145,7 @@ class SweepJobs:
                 return Ended(job, marker, reason=f"{error}; without its marker DONE the job is scored again")
         stopped = "it was stopped" if marker == "INTERRUPTED" else "it was cut off"
         reason = folder.last_error or (stopped if folder.has_begun else "it never began")
-        return Ended(job, marker, reason=f"{reason}: {_one_line(problem)}" if problem and is_left else reason)
+        return Ended(job, marker, reason=f"{reason}: {one_line(problem)}" if problem and is_left else reason)
 
 
 def _end_of(job: Job) -> tuple[str, int] | None:
@@ -164,15 +164,3 @@ def _has_begun(job: Job) -> bool:
 def _quoted(text: str) -> str:
     # For a path may hold what Hydra's grammar gives a meaning.
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _with_place(error: BaseException) -> str:
-    """What went wrong, and the line of a plugin where it did, else the line that raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    plugins = [frame for frame in frames if frame.filename in discovery.loaded_plugins()]
-    place = (plugins or frames)[-1]
-    return f"{type(error).__name__}: {_one_line(error)} ({place.filename}, line {place.lineno})"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__

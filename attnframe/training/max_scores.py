@@ -76,7 +76,8 @@ class MaxScores:
                 f"{site} layer {layer + 1} head {head + 1} ({score:.4g})"
                 for ((site, layer, _), head), score in above.items()
             )
-            _log.warning("scores above callbacks.max_score.threshold=%g: %s", self._threshold, named)
+            counted = "layers and heads counted from 1"
+            _log.warning("scores above callbacks.max_score.threshold=%g (%s): %s", self._threshold, counted, named)
 
     def state_dict(self) -> dict[str, list[float]]:
         """What is known of the batches since it was last asked."""

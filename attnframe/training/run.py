@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.distributed.distributed_c10d import PrefixStore
 
+from attnframe.attention.raising import advice, name_of, place, plugin_that_raised
 from attnframe.errors import UserError
 from attnframe.model import AttentionFactory
 from attnframe.runs.building import attention_factory
@@ -47,6 +49,8 @@ def run(settings: Mapping[str, Any], path: Path, attention: AttentionFactory) ->
     folder = RunFolder(path)
     folder.claim()
     with folder.held():
+        # An earlier one may have been stopped here before it began.
+        folder.reopen()
         return _begin(settings, folder, attention)
 
 
@@ -228,12 +232,21 @@ def _closing(folder: RunFolder) -> Iterator[None]:
             folder.close("FAILED", f"{error}\n")
             raise UserError(str(error)) from error
         folder.close("FAILED", traceback.format_exc())
-        reason = " ".join(str(error).split())
-        raise RunFailed(f"{type(error).__name__}: {reason}; the traceback is in {folder.path / 'error.txt'}") from error
+        raise RunFailed(f"{_reason(error)}; the traceback is in {folder.path / 'error.txt'}") from error
     finally:
         signal.signal(signal.SIGTERM, before)
     finish_wandb(exit_code=0)
     folder.close("DONE")
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong; where it was in the forward pass of a plugin, with its site and line."""
+    words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    module = plugin_that_raised(error)
+    if module is None or isinstance(error, torch.OutOfMemoryError):
+        return words
+    name = name_of(module)
+    return f"{words}; raised by {name} in {module.site} layer {module.layer + 1} ({place(error)}); {advice(name)}"
 
 
 def _quieten() -> None:

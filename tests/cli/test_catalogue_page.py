@@ -137,7 +137,7 @@ def test_it_is_written_where_it_is_wanted(capsys: pytest.CaptureFixture[str], mo
     assert list_command.main(["attention", "--page", os.devnull]) == 0
     assert capsys.readouterr().out == ""
     Path("file").write_text("mine")
-    with pytest.raises(UserError, match=r"^--page file/page\.html cannot be written: "):
+    with pytest.raises(UserError, match=r"^--page file/page\.html: file is no folder$"):
         list_command.main(["attention", "--page", "file/page.html"])
 
 

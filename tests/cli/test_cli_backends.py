@@ -68,6 +68,29 @@ def test_every_variant_device_and_backend_has_one_row(capsys: pytest.CaptureFixt
     assert taken == [variant for variant in registry.variants() if variant not in own]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["attention=low_rank_v"], ["low_rank_v"]),
+        (["attention@cross=uniform", "cross.rope=false"], ["uniform"]),
+        (
+            ["attention=self", "layers.cross=[multi_head,{name: low_rank_v, rank: 2}]"],
+            ["self", "multi_head", "low_rank_v"],
+        ),
+    ],
+)
+def test_of_what_is_chosen_there_are_these_rows_alone(
+    overrides: list[str], names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(dict.fromkeys(entry["variant"] for entry in listed(capsys, *overrides))) == names
+
+
+def test_the_rows_of_a_chosen_variant_are_those_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    found = listed(capsys, "attention=low_rank_v", "attention.rank=1999")
+    assert {entry["variant"] for entry in found} == {"low_rank_v"}
+    assert all("rank=1999" in str(entry["reasons"]) for entry in found)
+
+
 def test_a_pipe_gets_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     command.main([])
     header, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]

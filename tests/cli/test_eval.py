@@ -191,6 +191,7 @@ def test_a_run_that_measured_no_contributions_has_no_head_to_read_them_from(
     ("arguments", "says"),
     [
         ([], "which run? Give its folder: run="),
+        (["RUN", "decoding=beam", "debug=fast"], "debug: eval takes no config group 'debug': known: data, decoding"),
         (["RUN", "decoding=bea"], "decoding=bea: there is no decoding 'bea': did you mean 'beam'?"),
         (["RUN", "data=gramar"], "data=gramar: there is no data 'gramar': did you mean 'grammar'?"),
         (["RUN", "data=parallel_file", "data.path=nofile.tsv"], "nofile.tsv"),

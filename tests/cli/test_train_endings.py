@@ -53,7 +53,9 @@ def test_a_run_that_fails_says_so_everywhere(train: PreparedCommand, tmp_path: P
     assert finished.status == 1
     (sentence,) = finished.stderr.splitlines()
     (run,) = run_folders(tmp_path)
-    assert sentence.startswith("attnframe train: RuntimeError: the idea was wrong; ")
+    assert sentence.startswith("attnframe train: RuntimeError: the idea was wrong; raised by ")
+    assert "breaks in encoder_self layer 1" in sentence
+    assert "`attnframe check breaks`" in sentence
     assert str(run / "error.txt") in sentence or str((run / "error.txt").relative_to(tmp_path)) in sentence
     assert markers(run) == ["FAILED"]
     text = (run / "error.txt").read_text(encoding="utf-8")

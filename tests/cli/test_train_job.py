@@ -13,19 +13,23 @@ from attnframe.cli import train_job
 from attnframe.cli.train_job import TrainJob
 from attnframe.errors import UserError
 from attnframe.runs.folder import RunFolder
+from attnframe.runs.loading import read_manifest
 from attnframe.sweeps.identity import Identity
 from attnframe.sweeps.sweep_folder import JobRecord
+from attnframe.training import run
 from attnframe.training.interruption import Interrupted
 
 
-def job_in(folder: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> TrainJob:
-    """A job of a sweep in `folder` that raises `error`."""
+def job_in(
+    folder: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch, mode: RunMode = RunMode.MULTIRUN
+) -> TrainJob:
+    """A job, by default of a sweep, in `folder` that raises `error`."""
 
     def fail(*given: Any) -> float:
         raise error
 
     job = TrainJob()
-    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(folder)), mode=RunMode.MULTIRUN)
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(folder)), mode=mode)
     monkeypatch.setattr(train_job.HydraConfig, "get", lambda: hydra)
     monkeypatch.setattr(job, "_run", fail)
     return job
@@ -46,6 +50,40 @@ def test_a_run_that_is_stopped_in_a_worker_does_not_stop_the_sweep(
     monkeypatch.setattr(job, "_home", (home[0] + 1, *home[1:]))
     with pytest.raises(RuntimeError, match=r"^stopped after step 7$"):
         job({})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_run_that_is_stopped_before_it_begins_leaves_its_marker(
+    claimed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    if claimed:
+        folder.claim()
+    with pytest.raises(KeyboardInterrupt):
+        job_in(tmp_path, KeyboardInterrupt(), monkeypatch, RunMode.RUN)({})  # type: ignore[arg-type]
+    assert folder.markers == ["INTERRUPTED"]
+    with pytest.raises(UserError, match=r"^resume=.* stopped before its first checkpoint.* nothing to go on from$"):
+        read_manifest(folder, "resume")
+
+
+def test_a_run_that_another_process_has_begun_is_not_marked_as_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_manifest({"settings": {}, "plugins": []})
+    with pytest.raises(KeyboardInterrupt):
+        job_in(tmp_path, KeyboardInterrupt(), monkeypatch, RunMode.RUN)({})  # type: ignore[arg-type]
+    assert folder.markers == []
+
+
+def test_a_run_takes_back_the_marker_of_one_that_was_stopped_there_before_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.close("INTERRUPTED")
+    monkeypatch.setattr(run, "_begin", lambda settings, folder, attention: {"markers": folder.markers})
+    attention: Any = None
+    assert run.run({}, tmp_path, attention) == {"markers": []}
 
 
 def test_a_failure_before_the_run_is_left_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

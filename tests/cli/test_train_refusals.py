@@ -177,6 +177,21 @@ def test_a_plugin_that_cannot_be_imported_says_why(command: PreparedCommand, tmp
     assert finished.status == 2
 
 
+def test_a_variant_that_raises_is_told_in_one_sentence(command: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "plugins").mkdir()
+    text = IDEA.replace("        q = torch", "        assert self.strength == 2, 'not yet'\n        q = torch")
+    (tmp_path / "plugins" / "my_idea.py").write_text(text)
+    default = command("train", "attention=my_idea", cwd=tmp_path)
+    (sentence,) = default.stderr.splitlines()
+    assert "encoder_self: my_idea raises AssertionError: not yet" in sentence
+    assert "`attnframe check my_idea`" in sentence
+    assert (default.status, default.stdout) == (1, "")
+    chosen = command("train", "attention=my_idea", "attention.strength=0.5", cwd=tmp_path)
+    (sentence,) = chosen.stderr.splitlines()
+    assert "encoder_self: my_idea(strength=0.5) raises AssertionError: not yet" in sentence
+    assert (chosen.status, chosen.stdout) == (2, "")
+
+
 def test_a_config_that_shadows_a_variant_is_refused(command: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "conf" / "attention").mkdir(parents=True)
     (tmp_path / "conf" / "attention" / "multi_head.yaml").write_text("name: multi_head\n")

@@ -143,9 +143,9 @@ def test_what_could_not_be_shown_is_said(runs: Path, capsys: pytest.CaptureFixtu
     [
         ([], r"which run\? Give its folder"),
         (["--no-open"], r"which run\? Give its folder"),
-        (["onr"], r"run=onr: there is no such folder: did you mean 'one'\?"),
-        (["."], r"run=\.: this folder holds no run \(no manifest\.json\); it holds runs, the latest is"),
-        (["one", "onr"], "run=onr: there is no such folder"),
+        (["onr"], r"^onr: there is no such folder: did you mean 'one'\?"),
+        (["."], r"^\.: this folder holds no run \(no manifest\.json\); it holds runs, the latest is"),
+        (["one", "onr"], "^onr: there is no such folder"),
         (["one", "other=1", "one"], "3 runs are too many: the page shows one, or 2 side by side"),
         (["one", "run=one/"], "one: both folders are the same run"),
         (["one", "--noopen"], "--noopen: there is no such flag; did you mean '--no-open'"),

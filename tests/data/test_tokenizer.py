@@ -19,6 +19,7 @@ from attnframe.data.tokenizer import (
     Tokenizer,
     fit_tokenizer,
     seen_words,
+    spaced_otherwise,
     tokenizer_from_state,
     unknown_words,
 )
@@ -150,6 +151,15 @@ def test_words_and_unknown_words_as_people_read_them(name: str) -> None:
     assert unknown_words(tokenizer, "the Cat sees.") == ["."]
     assert unknown_words(tokenizer, "the ÇÜñ sees the \u0130xx; did ö xx") == ["çüñ", "i\u0307xx", ";", "ö", "xx"]
     assert unknown_words(tokenizer, "") == seen_words(tokenizer, " ") == []
+
+
+def test_words_that_are_known_with_other_spacing() -> None:
+    texts, other = ["the dog sleeps.", "the dog sleeps (twice)."], 'the "dog" sleeps ( twice) .'
+    tokenizer = fit_tokenizer("word", texts)
+    assert spaced_otherwise(tokenizer, other) == {"dog": False, "twice": True, ".": True}
+    # There the signs for spacing are pieces of their own.
+    assert spaced_otherwise(fit_tokenizer("bpe", texts), other) == {}
+    assert spaced_otherwise(tokenizer, "xx the dog sleeps.") == {}
 
 
 def test_unknown_names_and_options_are_refused_with_the_nearest() -> None:

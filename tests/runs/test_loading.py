@@ -15,6 +15,7 @@ from tiny_run import tiny_run
 
 from attnframe import UserError, load_run
 from attnframe.model import SITES
+from attnframe.runs import loading
 from attnframe.runs.loading import Run
 
 
@@ -172,3 +173,16 @@ def test_a_variant_that_is_gone_or_has_changed_is_named(folder: Path, tmp_path: 
     (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(UserError, match=r"best.ckpt do not fit the variants as they are now"):
         load_run(copy)
+
+
+def test_a_variant_that_raises_in_being_built_again_is_one_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*given: object, **named: object) -> None:
+        raise TypeError("no such\nsize")
+
+    monkeypatch.setattr(loading, "build_model", build)
+    with pytest.raises(
+        UserError, match=r"cannot be built again: TypeError: no such size \(.*test_loading\.py, line \d+\)"
+    ):
+        load_run(folder)

@@ -130,10 +130,12 @@ def test_a_mistake_in_one_plugin_costs_no_other_job(tmp_path: Path) -> None:
     finished = sweep(tmp_path, *SMALL, "attention=cannot_be_built,cannot_be_trained,self", "sweep=mistakes")
     assert finished.returncode == 1
     refused, failed = finished.stderr.splitlines()
-    assert refused.startswith("attnframe train: attention=cannot_be_built: it cannot be built: AttributeError: ")
-    assert refused.endswith("one.py, line 14)")
+    assert refused.startswith(
+        "attnframe train: attention=cannot_be_built: encoder_self: cannot_be_built raises AttributeError: "
+    )
+    assert "one.py, line 14); `attnframe check cannot_be_built`" in refused
     assert failed.startswith("attnframe train: attention=cannot_be_trained: AssertionError: no training; see ")
-    assert [row["ended"] for row in table(finished.stdout).values()] == ["no end", "FAILED", "DONE"]
+    assert [row["ended"] for row in table(finished.stdout).values()] == ["refused", "FAILED", "DONE"]
     alone = sweep(tmp_path, *SMALL, "attention=cannot_be_built", "seed=1,2")
     assert alone.returncode == 2
     assert alone.stderr.splitlines() == [refused.replace("attention=cannot_be_built: ", "")]

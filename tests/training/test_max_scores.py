@@ -61,9 +61,10 @@ def test_heads_are_named_in_the_log_once(caplog: pytest.LogCaptureFixture) -> No
         watch.scores()
         watch.add(FIRST, REAL)
         watch.scores()
+    told = "scores above callbacks.max_score.threshold=3.5 (layers and heads counted from 1)"
     assert caplog.messages == [
-        "scores above callbacks.max_score.threshold=3.5: encoder_self layer 1 head 1 (4), cross layer 1 head 1 (6)",
-        "scores above callbacks.max_score.threshold=3.5: encoder_self layer 1 head 2 (5.5)",
+        f"{told}: encoder_self layer 1 head 1 (4), cross layer 1 head 1 (6)",
+        f"{told}: encoder_self layer 1 head 2 (5.5)",
     ]
 
 
