@@ -83,7 +83,7 @@ class Tokenizer(Protocol):
 
 Kind = type[WordTokenizer] | type[BpeTokenizer]
 
-_KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (WordTokenizer, BpeTokenizer)}
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (WordTokenizer, BpeTokenizer)}
 
 
 def fit_tokenizer(
@@ -125,6 +125,6 @@ def unknown_words(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 def _kind(name: str) -> Kind:
-    if name not in _KINDS:
-        raise UserError(f"data.tokenizer={name}: there is no such tokenizer; {did_you_mean(name, _KINDS)}")
-    return _KINDS[name]
+    if name not in KINDS:
+        raise UserError(f"data.tokenizer={name}: there is no such tokenizer; {did_you_mean(name, KINDS)}")
+    return KINDS[name]
