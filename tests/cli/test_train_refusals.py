@@ -132,6 +132,27 @@ def test_a_sweep_with_a_mistake_does_not_start(
     assert "lightning" not in finished.modules
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["optimizer.lr=-1,-2"], "optimizer.lr=-1: it must be a finite number from 0 on"),
+        (["seed=1,2", "hydra.sweeper.retries=-1"], "hydra.sweeper.retries=-1 must be at least 0"),
+        (["seed=1,2", "hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size=0 must be at least 1"),
+    ],
+)
+def test_a_sweep_of_values_that_make_no_sense_has_no_folder(
+    command: PreparedCommand,  # noqa: F811
+    tmp_path: Path,
+    arguments: list[str],
+    said: str,
+) -> None:
+    finished = command("train", "-m", *SMALL, *arguments, cwd=tmp_path)
+    (sentence,) = finished.stderr.splitlines()
+    assert said in sentence
+    assert (finished.status, finished.stdout) == (2, "")
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
 def test_help_and_the_printed_config_cost_little(command: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811
     for arguments, said in (
         (["-h"], "attnframe train attention=low_rank_v attention.rank=4"),
