@@ -30,7 +30,7 @@ from attnframe.comparison.grouping import Group, find_group, group_runs
 from attnframe.comparison.run_records import read_runs
 from attnframe.comparison.tables import MEASURES, all_numbers, class_tables, cost_table, score_tables, test_sets
 from attnframe.runs.sentence_statistics import FILE, SentenceStatistics, exact_counts, write_sentence_statistics
-from attnframe.training.metrics_log import COLUMNS
+from attnframe.training.metric_names import COLUMNS
 
 SEEDS = 5
 # So many different statistics are made; runs share them.

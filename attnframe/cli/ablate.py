@@ -53,8 +53,6 @@ def main(arguments: list[str]) -> int:
     given = run_arguments.parse(arguments, flags={}, takes_sentences=False)
     composition.prepare()
     config = run_arguments.compose(with_whole_file(given), "ablate", AblateSchema)
-    if config["sentences"] < 1:
-        raise UserError(f"sentences={config['sentences']} must be at least 1")
 
     # Here and not above: -h and a mistyped option need not wait for them.
     from attnframe.model.parts import MODES

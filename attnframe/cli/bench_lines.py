@@ -20,6 +20,7 @@ from attnframe.backends import backends
 from attnframe.bench import Line
 from attnframe.cli import composition, messages, run_arguments, settings
 from attnframe.cli.command_schema import BenchSchema
+from attnframe.cli.legal_values import refuse_illegal
 from attnframe.errors import UserError
 from attnframe.runs import building
 
@@ -58,9 +59,6 @@ def asked(overrides: Sequence[str]) -> Asked:
     composed = [_composed(list(combination)) for combination in itertools.product(*values)]
     first = composed[0]
     device = run_arguments.device(first["device"])
-    for name in ("rounds", "warm_up"):
-        if first["bench"][name] < (least := 1 if name == "rounds" else 0):
-            raise UserError(f"bench.{name}={first['bench'][name]} must be at least {least}")
     lines = [
         line
         for config in composed
@@ -104,6 +102,7 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
     assert isinstance(container, dict)
     plain = {str(key): value for key, value in container.items()}
     settings.refuse_unknown(plain, BenchSchema)
+    refuse_illegal(plain, BenchSchema)
     building.check_model(plain["model"])
     for name in ("timed", "dtypes"):
         if not plain["bench"][name]:

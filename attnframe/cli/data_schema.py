@@ -66,3 +66,7 @@ class ParallelFileSchema(DataSchema):
     max_length: int | None = 100
     bad_lines: str = "error"
     use: str = "split"
+
+
+SCHEMAS = {"grammar": GrammarSchema, "parallel_file": ParallelFileSchema, "tatoeba": TatoebaSchema}
+"""The type of what stands under `data`, by the name of the source."""

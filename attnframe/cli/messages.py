@@ -24,6 +24,8 @@ _EXTRAS = {
     ("hydra/launcher", "ray"): "ray",
 }
 
+_KINDS = {"Integer": "a whole number", "Float": "a number"}
+
 
 def sentence(error: Exception, overrides: list[str], primary: str = composition.PRIMARY) -> str:
     """What the user did wrong and what to write instead. `primary` is the config that was composed."""
@@ -42,6 +44,11 @@ def sentence(error: Exception, overrides: list[str], primary: str = composition.
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         value = next((item for item in overrides if item.lstrip("+").startswith(f"{cause.full_key}=")), cause.full_key)
         reason = (cause.msg or str(cause)).partition("\n")[0]
+        if "is not a ListConfig" in reason and "=" in value:
+            key, _, item = value.partition("=")
+            return f"{value}: this is a list, in brackets: {key}=[{item}]"
+        if kind := re.search(r"could not be converted to (Integer|Float)", reason):
+            reason = f"it must be {_KINDS[kind[1]]}"
         return f"{value}: {_type_problem(str(cause.full_key), overrides, primary) or reason}"
     if isinstance(error, OmegaConfBaseException):
         return text.partition("\n")[0]

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnframe import discovery
 from attnframe.cli import composition, processes, settings
+from attnframe.cli.legal_values import refuse_illegal
 from attnframe.cli.run_results import print_results
 from attnframe.cli.train_schema import TrainerSchema
 from attnframe.errors import UserError, did_you_mean
@@ -63,6 +64,7 @@ def main(arguments: list[str]) -> int:
     plain = {**manifest["settings"], "trainer": _trainer(manifest["settings"]["trainer"], limits)}
     try:
         attention = building.attention_factory(plain)
+        building.check_accelerator(plain["trainer"]["accelerator"])
         building.try_attention(attention, plain["trainer"])
     except UserError as error:
         plugins = lost_plugins(manifest)
@@ -141,7 +143,10 @@ def _trainer(before: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, 
         raise UserError(f"trainer.{error.full_key}: {reason}") from error
     container = OmegaConf.to_container(config)
     assert isinstance(container, dict)
-    return settings.trainer_arguments({str(key): value for key, value in container.items()})
+    trainer = {str(key): value for key, value in container.items()}
+    # Only the new ones: the run has come this far with the others.
+    refuse_illegal({key: trainer[key] for key in limits}, TrainerSchema, "trainer.")
+    return settings.trainer_arguments(trainer)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnframe.cli import composition, messages, settings
+from attnframe.cli.legal_values import refuse_illegal
 from attnframe.errors import UserError, did_you_mean
 
 _OVERRIDE = re.compile(r"[+~]*[A-Za-z_][\w./@]*=", re.DOTALL)
@@ -91,6 +92,7 @@ def compose(arguments: RunArguments, primary: str, schema: type) -> dict[str, An
     assert isinstance(container, dict)
     plain = {str(key): value for key, value in container.items()}
     settings.refuse_unknown(plain, schema)
+    refuse_illegal(plain, schema)
     return plain
 
 

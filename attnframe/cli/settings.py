@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from attnframe.cli.legal_values import refuse_illegal
 from attnframe.cli.train_schema import TrainSchema
 from attnframe.errors import UserError, did_you_mean
 
@@ -18,7 +18,6 @@ DEFAULT_MAX_STEPS = 1000
 
 STRATEGIES = ("auto", "ddp", "fsdp")
 
-_TIME = re.compile(r"\d\d:\d\d:\d\d:\d\d")
 _PATHS = ("path", "source_path", "target_path", "alignment_path")
 
 
@@ -34,6 +33,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     assert isinstance(container, dict)
     plain = {str(key): value for key, value in container.items()}
     refuse_unknown(plain, TrainSchema)
+    refuse_illegal(plain, TrainSchema)
     check_name("name", plain["name"])
     # Of a run's folder, not of the run.
     check_name("sweep", plain.pop("sweep"))
@@ -72,14 +72,6 @@ def check_name(key: str, name: str) -> None:
 
 def trainer_arguments(trainer: dict[str, Any]) -> dict[str, Any]:
     """The settings under `trainer` with `max_steps` decided. Refuses what a run cannot be made of."""
-    for key in ("max_steps", "max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"):
-        if trainer[key] == 0:
-            raise UserError(f"trainer.{key}=0: a run trains, validates and tests, so it must be more than 0")
-    for key in ("max_steps", "max_epochs"):
-        if trainer[key] is not None and trainer[key] < -1:
-            raise UserError(f"trainer.{key}={trainer[key]} must be 1 or more, or -1 for no limit")
-    if trainer["max_time"] is not None and not _TIME.fullmatch(str(trainer["max_time"])):
-        raise UserError(f"trainer.max_time={trainer['max_time']}: write it as DD:HH:MM:SS, ten minutes as 00:00:10:00")
     _check_processes(trainer)
     if trainer["max_steps"] is None:
         unlimited = trainer["max_epochs"] is not None or trainer["max_time"] is not None
@@ -98,8 +90,6 @@ def _check_processes(trainer: dict[str, Any]) -> None:
     precision = str(trainer["precision"])
     if strategy == "fsdp" and precision.startswith(("64", "transformer-engine")):
         raise UserError(f"trainer.precision={precision}: fsdp computes in 32 bits, bf16 or 16 bits")
-    if machines < 1:
-        raise UserError(f"trainer.num_nodes={machines} must be 1 or more")
     numbers = devices if isinstance(devices, list) else [devices]
     if not numbers or not all(str(number).isdecimal() for number in numbers) or str(devices) == "0":
         raise UserError(f"trainer.devices={devices}: give how many, as 2, or the numbers of GPUs, as [0,1]")

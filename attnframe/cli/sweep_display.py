@@ -30,6 +30,7 @@ _PLACES = {
     "submitit_slurm": "as jobs of Slurm",
     "ray": "as tasks of Ray",
 }
+LAUNCHERS_HERE = ("basic", "joblib", "submitit_local")
 _MEASURES = ("val/loss", "test/exact_match", "test/bleu", "test/chrf", "test/aer", "parameters", "train/seconds")
 _MOST_ROWS = 40
 _SECONDS_BETWEEN_LOOKS = 1.0

@@ -87,6 +87,8 @@ class TrainJob:
                 f"model.kind={plain['model']['kind']} cannot be trained, only described (attnframe describe); "
                 f"models to train: tiny, small, base"
             )
+        if not _runs_elsewhere():
+            building.check_accelerator(plain["trainer"]["accelerator"])
         attention = building.attention_factory(plain)
         building.try_attention(attention, plain["trainer"])
         Decoding.of(plain["decoding"])
@@ -134,6 +136,7 @@ class TrainJob:
 
     def _run(self, config: DictConfig, folder: Path) -> float:
         plain, attention = self.settings(config)
+        building.check_accelerator(plain["trainer"]["accelerator"])
         for file in discovery.loaded_plugins():
             _log.info("plugin %s", file)
         match = match_of(plain)
@@ -169,6 +172,13 @@ class TrainJob:
             os.environ[discovery.FOLDERS_VARIABLE] = plugins
         # Hydra's launchers do not set this in a worker, and a failed run would tell of Hydra.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+
+def _runs_elsewhere() -> bool:
+    """Whether a launcher may take the run to a machine with other devices."""
+    if not HydraConfig.initialized():
+        return False
+    return HydraConfig.get().runtime.choices.get("hydra/launcher") not in sweep_display.LAUNCHERS_HERE
 
 
 def _group_by_sweep(logger: dict[str, Any], sweep: str) -> None:

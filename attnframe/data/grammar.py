@@ -36,9 +36,9 @@ Route = Callable[[Sentence, str], str | None]
 Sets = dict[str, tuple[SentencePair, ...]]
 
 _HELD_OUT_SHARE = 0.1
-_SHORTEST_MAX_LENGTH = 6
-_LONGEST_MAX_LENGTH = 20
-_LARGEST_SIZE = 1_000_000
+SHORTEST_MAX_LENGTH = 6
+LONGEST_MAX_LENGTH = 20
+LARGEST_SET = 1_000_000
 # Draws without a new sentence after which a set counts as exhausted.
 _PATIENCE = 20_000
 # Of the 256 values of a hash byte, those below the first bound go to test and those below the second to val: about the
@@ -190,12 +190,12 @@ def _unreachable(reached: dict[str, int], wanted: dict[str, int]) -> UserError:
 
 def _check(sizes: dict[str, int], max_length: int, longer_max_length: int) -> None:
     for name, size in sizes.items():
-        if not 1 <= size <= _LARGEST_SIZE:
-            raise UserError(f"data.{name}={size}: a set has between 1 and {_LARGEST_SIZE} sentence pairs")
-    if max_length < _SHORTEST_MAX_LENGTH:
-        raise UserError(f"data.max_length={max_length}: it must be {_SHORTEST_MAX_LENGTH} English tokens or more")
-    if max_length > _LONGEST_MAX_LENGTH:
-        raise UserError(f"data.max_length={max_length}: it must be {_LONGEST_MAX_LENGTH} English tokens or less")
+        if not 1 <= size <= LARGEST_SET:
+            raise UserError(f"data.{name}={size}: a set has between 1 and {LARGEST_SET} sentence pairs")
+    if max_length < SHORTEST_MAX_LENGTH:
+        raise UserError(f"data.max_length={max_length}: it must be {SHORTEST_MAX_LENGTH} English tokens or more")
+    if max_length > LONGEST_MAX_LENGTH:
+        raise UserError(f"data.max_length={max_length}: it must be {LONGEST_MAX_LENGTH} English tokens or less")
     if longer_max_length <= max_length:
         raise UserError(
             f"data.longer_max_length={longer_max_length}: it must be more than data.max_length={max_length}"

@@ -16,7 +16,7 @@ from attnframe.errors import UserError, did_you_mean
 
 _log = logging.getLogger(__name__)
 
-_BAD_LINES = ("error", "skip")
+BAD_LINES = ("error", "skip")
 _LINES_NAMED = 20
 
 # A row is the columns of one line, or one line of each file; None stands for a line that is too long.
@@ -37,8 +37,8 @@ class ReadingRules:
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 1:
             raise UserError(f"data.max_length={self.max_length}: it must be 1 or more, or null for no limit")
-        if self.bad_lines not in _BAD_LINES:
-            raise UserError(f"data.bad_lines={self.bad_lines}: {did_you_mean(self.bad_lines, _BAD_LINES)}")
+        if self.bad_lines not in BAD_LINES:
+            raise UserError(f"data.bad_lines={self.bad_lines}: {did_you_mean(self.bad_lines, BAD_LINES)}")
 
 
 @dataclass

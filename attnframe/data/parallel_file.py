@@ -10,7 +10,7 @@ from attnframe.data.schema import Corpus, SentencePair
 from attnframe.data.splitting import SourceGroups
 from attnframe.errors import UserError, did_you_mean
 
-_USES = ("split", "test")
+USES = ("split", "test")
 _HOW = "give data.path=FILE (tab-separated), or data.source_path=FILE and data.target_path=FILE (line by line)"
 
 
@@ -34,8 +34,8 @@ def load(
     and `train` and `val` are empty. Raises `UserError` for settings that do not go together and for a file that
     cannot be used, with file, line and reason.
     """
-    if use not in _USES:
-        raise UserError(f"data.use={use}: {did_you_mean(use, _USES)}")
+    if use not in USES:
+        raise UserError(f"data.use={use}: {did_you_mean(use, USES)}")
     rules = ReadingRules(max_length, bad_lines)
     files = _files(path, source_path, target_path, alignment_path)
     found = _read(files, rules)

@@ -84,7 +84,7 @@ class Tokenizer(Protocol):
 
 Kind = type[WordTokenizer] | type[BpeTokenizer]
 
-_KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (WordTokenizer, BpeTokenizer)}
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (WordTokenizer, BpeTokenizer)}
 
 
 def fit_tokenizer(
@@ -140,6 +140,6 @@ def spaced_otherwise(tokenizer: Tokenizer, text: str) -> dict[str, bool]:
 
 
 def _kind(name: str) -> Kind:
-    if name not in _KINDS:
-        raise UserError(f"data.tokenizer={name}: there is no such tokenizer; {did_you_mean(name, _KINDS)}")
-    return _KINDS[name]
+    if name not in KINDS:
+        raise UserError(f"data.tokenizer={name}: there is no such tokenizer; {did_you_mean(name, KINDS)}")
+    return KINDS[name]

@@ -130,6 +130,16 @@ def try_attention(attention: AttentionFactory, trainer: Mapping[str, Any]) -> No
                     )
 
 
+def check_accelerator(accelerator: str) -> None:
+    """Raise `UserError` for the name of a GPU where this machine has none of the kind."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(accelerator, accelerator != "gpu" or any(there.values())):
+        kinds = " or ".join(there) if accelerator == "gpu" else accelerator
+        raise UserError(
+            f"trainer.accelerator={accelerator}: torch finds no {kinds} device on this machine; take auto or cpu"
+        )
+
+
 def device_type(accelerator: str) -> str:
     """Type of the device that Lightning takes for this name."""
     if accelerator in ("auto", "gpu"):

@@ -54,6 +54,10 @@ class GridSweeper(Sweeper):
         """Run what is left of the sweep; how every job stands."""
         jobs, config = self._jobs, self.config
         assert config is not None
+        if self._max_batch_size is not None and self._max_batch_size < 1:
+            raise UserError(f"hydra.sweeper.max_batch_size={self._max_batch_size} must be at least 1, or null for all")
+        if self._retries < 0:
+            raise UserError(f"hydra.sweeper.retries={self._retries} must be at least 0")
         plan = [jobs.planned(job) for job in self._distinct(arguments)]
         if all(planned.action == "refused" for planned in plan):
             raise UserError(plan[0].reason)

@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
 
 from attnframe.errors import UserError, did_you_mean
-from attnframe.training.metrics_log import COLUMNS
+from attnframe.training.metric_names import MONITORED
 
 
 def make_early_stopping(settings: Mapping[str, Any]) -> list[L.Callback]:
@@ -17,10 +17,9 @@ def make_early_stopping(settings: Mapping[str, Any]) -> list[L.Callback]:
     if settings["patience"] is None:
         return []
     monitor = settings["monitor"]
-    monitored = [name for name in COLUMNS if name.startswith("val/")]
-    if monitor not in monitored:
+    if monitor not in MONITORED:
         raise UserError(
-            f"callbacks.early_stopping.monitor={monitor}: there is no such score; {did_you_mean(monitor, monitored)}"
+            f"callbacks.early_stopping.monitor={monitor}: there is no such score; {did_you_mean(monitor, MONITORED)}"
         )
     mode = "min" if monitor.startswith(("val/loss", "val/aer")) else "max"
     return [LastingStop(monitor, patience=settings["patience"], mode=mode, check_on_train_epoch_end=False)]

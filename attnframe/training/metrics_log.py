@@ -13,32 +13,10 @@ import lightning as L
 from attnframe.data.batching import Batch
 from attnframe.runs.folder import RunFolder
 from attnframe.training.attention_rows import AttentionRows
+from attnframe.training.metric_names import COLUMNS
 from attnframe.training.task import TranslationTask
 from attnframe.training.world import ALONE, World
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "seconds",
-    "train/loss",
-    "train/nll",
-    "train/grad_norm",
-    "train/learning_rate",
-    "train/tokens_per_second",
-    "val/loss",
-    "val/token_accuracy",
-    "val/bleu",
-    "val/chrf",
-    "val/exact_match",
-    "val/aer",
-    "val/aer_norms",
-    "val/aer_mean_heads",
-    "val/aer_diagonal",
-    "val/aer_perfect",
-    "val/aer_soft",
-    "val/alignment_precision",
-    "val/alignment_recall",
-)
 _EVERY = 50
 _SOLVED = 0.95
 

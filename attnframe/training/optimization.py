@@ -16,6 +16,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from attnframe.data.tokenizer import PAD
 from attnframe.errors import UserError, did_you_mean
 
+OPTIMIZERS = ("adamw",)
+SCHEDULES = ("inverse_square_root", "warmup_cosine")
+
 
 def token_losses(
     logits: Float[Tensor, "batch target vocab"],
@@ -54,8 +57,8 @@ def make_optimizer(
     groups: Sequence[Mapping[str, Any]] | None = None,
 ) -> Optimizer:
     """AdamW over the `parameter_groups` of `model`; `groups` are those, where they were made before."""
-    if settings["name"] != "adamw":
-        raise UserError(f"optimizer.name={settings['name']}: {did_you_mean(settings['name'], ['adamw'])}")
+    if settings["name"] not in OPTIMIZERS:
+        raise UserError(f"optimizer.name={settings['name']}: {did_you_mean(settings['name'], OPTIMIZERS)}")
     made = [dict(group) for group in groups or parameter_groups(model, settings)]
     return AdamW(made, lr=settings["lr"], betas=tuple(settings["betas"]), eps=settings["eps"], fused=fused)
 
@@ -91,8 +94,7 @@ def schedule_factor(settings: Mapping[str, Any], total_steps: float) -> Callable
     if name == "inverse_square_root":
         return lambda step: float(min((step + 1) / warmup, math.sqrt(warmup / (step + 1))))
     if name != "warmup_cosine":
-        known = ("inverse_square_root", "warmup_cosine")
-        raise UserError(f"scheduler.name={name}: {did_you_mean(name, known)}")
+        raise UserError(f"scheduler.name={name}: {did_you_mean(name, SCHEDULES)}")
     if not math.isfinite(total_steps):
         raise UserError(
             "scheduler=warmup_cosine falls towards a last step, but the run has no trainer.max_steps or "

@@ -16,7 +16,7 @@ from attnframe.errors import UserError
 from attnframe.runs.folder import RunFolder
 from attnframe.runs.loading import read_manifest
 from attnframe.training import attention_rows
-from attnframe.training.metrics_log import COLUMNS
+from attnframe.training.metric_names import COLUMNS
 
 
 @dataclass(frozen=True)

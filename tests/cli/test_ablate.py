@@ -128,7 +128,7 @@ def test_a_report_that_cannot_be_written_loses_no_study(command: PreparedCommand
         ([], "which run? Give its folder: run="),
         (["RUN", "mode=zeros"], "mode=zeros: did you mean 'zero'? (known: both, uniform, zero)"),
         (["RUN", "set=tset"], "set=tset: data=grammar has no such set to score: did you mean 'test'?"),
-        (["RUN", "sentences=0"], "sentences=0 must be at least 1"),
+        (["RUN", "sentences=0"], "sentences=0: it must be a whole number from 1 on"),
         (["RUN", "sentence=3"], "sentence: the config has no 'sentence': did you mean 'sentences'?"),
         (["RUN", "max_tokens=3"], "max_tokens is 3, but the longest sentence pair alone has"),
         (["RUN", "data=grammar", "data.tokenizer=bpe"], "data.tokenizer=bpe: the tokenizers are those of the run"),

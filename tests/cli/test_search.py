@@ -51,6 +51,8 @@ def trials(folder: Path) -> list[FrozenTrial]:
                 (["attention=multi_head,low_rank_w"], ["did you mean 'low_rank_v'"]),
                 (["model.d_ff=interval(8,32)"], ["model.d_ff is a whole number", "tag(int"]),
                 (["seed=1,2", "hydra.sweeper.n_trials=0"], ["n_trials=0"]),
+                (["seed=1,2", "hydra.sweeper.seed=-1"], ["hydra.sweeper.seed=-1"]),
+                (["seed=1,2", "hydra.sweeper.max_failure_rate=2"], ["hydra.sweeper.max_failure_rate=2"]),
                 (["seed=1"], ["nothing to search"]),
             ]
         ),

@@ -53,7 +53,7 @@ class MyIdea(Attention):
         (["+trainer.foo=1"], ["trainer.foo", "known"]),
         (["+optimizer.lrr=3"], ["optimizer.lrr", "did you mean 'lr'"]),
         (["+modle.d_model=64"], ["modle", "did you mean 'model'"]),
-        (["trainer.max_steps=0"], ["trainer.max_steps=0", "more than 0"]),
+        (["trainer.max_steps=0"], ["trainer.max_steps=0", "from 1 on", "-1 for no limit"]),
         (["trainer.devices=2"], ["trainer.devices=2", "one device", "trainer=ddp"]),
         (["trainer=ddp", "trainer.devices=0"], ["trainer.devices=0", "how many"]),
         (["trainer=ddp", "trainer.devices=auto"], ["trainer.devices=auto", "how many"]),
@@ -63,7 +63,14 @@ class MyIdea(Attention):
         (["trainer=fsdp", "trainer.precision=64"], ["trainer.precision=64", "fsdp"]),
         (["decoding=beam", "decoding.beam_size=0"], ["decoding.beam_size=0", "at least 1"]),
         (["name=../elsewhere"], ["name=../elsewhere", "no slash"]),
-        (["seed=x"], ["seed=x"]),
+        (["seed=x"], ["seed=x: it must be a whole number"]),
+        (["seed=-1"], ["seed=-1: it must be a whole number from 0 to 4294967295"]),
+        (
+            ["optimizer.label_smoothing=2"],
+            ["optimizer.label_smoothing=2: it must be a finite number from 0 to below 1"],
+        ),
+        (["optimizer.betas=0.9"], ["optimizer.betas=0.9: this is a list, in brackets: optimizer.betas=[0.9]"]),
+        (["trainer.accelerator=gpuu"], ["trainer.accelerator=gpuu", "did you mean 'gpu'"]),
         (["model=gpt3"], ["decoder_only", "describe"]),
         (["layers.cross=[multi_head,uniform,self]"], ["layers.cross", "3 variants", "2 layers"]),
         (["layers.cross=[multi_head,{rank: 3}]"], ["layers.cross", "name"]),
@@ -123,6 +130,27 @@ def test_a_sweep_with_a_mistake_does_not_start(
     assert (finished.status, finished.stdout) == (2, "")
     assert run_folders(tmp_path) == []
     assert "lightning" not in finished.modules
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["optimizer.lr=-1,-2"], "optimizer.lr=-1: it must be a finite number from 0 on"),
+        (["seed=1,2", "hydra.sweeper.retries=-1"], "hydra.sweeper.retries=-1 must be at least 0"),
+        (["seed=1,2", "hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size=0 must be at least 1"),
+    ],
+)
+def test_a_sweep_of_values_that_make_no_sense_has_no_folder(
+    command: PreparedCommand,  # noqa: F811
+    tmp_path: Path,
+    arguments: list[str],
+    said: str,
+) -> None:
+    finished = command("train", "-m", *SMALL, *arguments, cwd=tmp_path)
+    (sentence,) = finished.stderr.splitlines()
+    assert said in sentence
+    assert (finished.status, finished.stdout) == (2, "")
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
 def test_help_and_the_printed_config_cost_little(command: PreparedCommand, tmp_path: Path) -> None:  # noqa: F811

@@ -40,6 +40,8 @@ _SWEEPER = "hydra/sweeper"
 # So many command lines are tried before the first trial.
 _MOST_PROBES = 60
 
+_LEAST = {"n_trials": 1, "n_jobs": 1, "retries": 0, "seed": 0}
+
 
 class SearchTask(Task, Protocol):
     """What a search calls besides what every sweep does."""
@@ -90,9 +92,11 @@ def conduct(
     options: Mapping[str, Any],
 ) -> None:
     """Run what is left of the search; `options` are those of `SearchSchema`. Raises `UserError`."""
-    for key in ("n_trials", "n_jobs"):
-        if options[key] < 1:
-            raise UserError(f"hydra.sweeper.{key}={options[key]} must be at least 1")
+    for key, least in _LEAST.items():
+        if options[key] < least:
+            raise UserError(f"hydra.sweeper.{key}={options[key]} must be at least {least}")
+    if not 0 <= options["max_failure_rate"] <= 1:
+        raise UserError(f"hydra.sweeper.max_failure_rate={options['max_failure_rate']} must lie between 0 and 1")
     objectives = read_objectives(options["objective"], options["direction"])
     space = read_space(
         arguments,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnframe.errors import UserError, did_you_mean
+from attnframe.training.metric_names import MONITORED
 
 DIRECTIONS = ("minimize", "maximize")
 
@@ -49,13 +50,8 @@ def _objective(key: str, direction: Any) -> Objective:
             f"{place}: settings chosen by a test set are fitted to it, and its score is no test any more; take "
             f"val/{key.rpartition('/')[2]}"
         )
-    if key.startswith("val/") and key != "val/loss":
-        # Here and not above: Lightning takes seconds to import.
-        from attnframe.training.metrics_log import COLUMNS
-
-        known = [name for name in COLUMNS if name.startswith("val/")]
-        if key not in known:
-            raise UserError(f"{place}: there is no such score: {did_you_mean(key, known)}")
+    if key.startswith("val/") and key not in MONITORED:
+        raise UserError(f"{place}: there is no such score: {did_you_mean(key, MONITORED)}")
     if direction is None:
         direction = _usual_direction(key)
         if direction is None:
