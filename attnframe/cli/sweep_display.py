@@ -59,7 +59,9 @@ def print_estimate(find: Callable[[], Estimate]) -> None:
     if found.seconds is not None:
         tried = "" if found.timed == found.kinds else f" (timed {found.timed} of {found.kinds} kinds of jobs)"
         duration = _duration(found.seconds)
-        write(f"about {duration} of training and testing at this machine's speed{tried}, and some seconds a job beside\n")
+        write(
+            f"about {duration} of training and testing at this machine's speed{tried}, and some seconds a job beside\n"
+        )
 
 
 def place_of(config: DictConfig) -> str:
