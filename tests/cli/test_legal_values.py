@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from attnframe import discovery
 from attnframe.cli import command_schema, composition, settings, train_schema
 from attnframe.cli.data_schema import SCHEMAS
 from attnframe.cli.legal_values import legal_values, refuse_illegal
@@ -110,7 +111,10 @@ NO_CHOICE = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _prepared() -> None:
-    composition.prepare()
+    with pytest.MonkeyPatch.context() as patch:
+        # What is loaded for a module is not forgotten after a test.
+        patch.setenv(discovery.FOLDERS_VARIABLE, "")
+        composition.prepare()
 
 
 @pytest.fixture(scope="module")

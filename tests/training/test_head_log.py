@@ -128,9 +128,8 @@ def test_loggers_get_the_means_of_a_site(run: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("count", ["0", "-3"])
-def test_it_can_be_turned_off(tmp_path: Path, count: str) -> None:
-    tiny_run(tmp_path / "run", "trainer.max_steps=1", *STEPS[2:], f"callbacks.patterns.statistics={count}")
+def test_it_can_be_turned_off(tmp_path: Path) -> None:
+    tiny_run(tmp_path / "run", "trainer.max_steps=1", *STEPS[2:], "callbacks.patterns.statistics=0")
     assert not (tmp_path / "run" / "patterns").exists()
 
 
