@@ -8,10 +8,10 @@ spilled, instructions a score, and the cycles that a multiprocessor needs for on
   128 bytes a cycle, of which the right one is always there.
 * A scheduler issues one instruction a cycle, and one exponential of a warp in eight.
 
-`peak` is the share of the tensor cores' full rate that the products of the tile reach: the lowest, if nothing
-overlaps, and the highest, if everything does. Neither waits for memory, barriers or results: a kernel may well stay
-below. (In the backward only five of the seven products that its two kernels compute are counted as FLOPs elsewhere.)
-`options` are what a call asks for: nothing, statistics, or every mask and statistic.
+`peak` is the share of the tensor cores' full rate that the products of the tile reach: the lowest, if tensor cores and
+all else take turns, and the highest, if everything overlaps. Neither waits for memory, barriers or results: a kernel may
+well stay below. (In the backward only five of the seven products that its two kernels compute are counted as FLOPs
+elsewhere.) `options` are what a call asks for: nothing, statistics, or every mask and statistic.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OPTIONS = {
 PRODUCTS = {"forward": 2, "backward_queries": 3, "backward_keys": 4, "reduce_rows": 1, "reduce_keys": 1}
 """Products that a kernel computes, each of 2·width operations a score."""
 
-LINE = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\d+ )?([A-Za-z0-9_.]+) *([^;]*);")
+LINE = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P[\dT]+ )?([A-Za-z0-9_.]+) *([^;]*);")
 LABEL = re.compile(r"\s*(\.L_x_\d+):")
 PRODUCT = re.compile(r"HGMMA\.64x(\d+)x16")
 

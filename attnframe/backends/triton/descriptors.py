@@ -17,19 +17,23 @@ cuTensorMapEncodeTiled, https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA
 
 def tiling_to_read(kernel: str, q: Tensor, v: Tensor, read: Sequence[Tensor], *, modified: bool) -> dict[str, int]:
     """The tiling of a kernel that reads `read` through descriptors, if each of them can be described."""
-    how = tiling(kernel, q, v, modified=modified, described=all(describable(x) for x in read))
+    by_head = kernel == "backward_keys"
+    how = tiling(kernel, q, v, modified=modified, described=all(describable(x, by_head=by_head) for x in read))
     if how.get("DESCRIPTORS") and not INTERPRETED:
         # Each time, for it holds for the thread alone, and gradients have one of their own.
         triton.set_allocator(_memory)
     return how
 
 
-def describable(x: Tensor) -> bool:
-    """Whether `x` [batch, heads, row, width], contiguous in the last axis, lies where descriptors can point."""
+def describable(x: Tensor, *, by_head: bool = False) -> bool:
+    """Whether `x` [batch, heads, row, width], contiguous in the last axis, lies where descriptors can point.
+
+    They point to the rows of one head, or `by_head` to those of several.
+    """
     steps = [x.stride(axis) * x.element_size() for axis in range(3)]
     return (
         x.numel() > 0
-        and min(steps[1:]) > 0
+        and min(steps[1:] if by_head else steps[2:]) > 0
         and x.data_ptr() % _ALIGNMENT == 0
         and all(step % _ALIGNMENT == 0 for step in steps)
     )

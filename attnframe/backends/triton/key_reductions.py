@@ -158,8 +158,7 @@ def _keys_over_queries(
         query_idx = at + tl.arange(0, TILE_Q)
         row_lse = tl.load(lse + query_idx, mask=query_idx < queries, other=float("inf"))
         scores = tl.dot(key_tile, tl.trans(query_tile), input_precision="ieee")
-        # One multiply-add an element.
-        x = scores * (scale * LOG2_E) - (row_lse * LOG2_E)[None, :]
+        x = (scores * scale - row_lse[None, :]) * LOG2_E
         if EDGE:
             allowed = may_attend(
                 query_idx[None, :],

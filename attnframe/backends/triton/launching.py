@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
 
 from attnframe.backends.triton.tilings import INTERPRETED
+
+
+def launch(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
+    """Run `programs` of a kernel on the device of its first argument."""
+    # Triton takes the current one.
+    with torch.cuda.device_of(arguments[0]):
+        kernel[(programs,)](*arguments, **constants, **launch_options())
 
 
 def launch_options() -> dict[str, bool]:

@@ -15,7 +15,7 @@ from attnframe.backends.triton.backward_keys import attention_backward_keys
 from attnframe.backends.triton.backward_queries import attention_backward_queries
 from attnframe.backends.triton.descriptors import tiling_to_read
 from attnframe.backends.triton.forward import attention_forward
-from attnframe.backends.triton.launching import as_bytes, launch_options, padded, rows_contiguous, sizes, strides
+from attnframe.backends.triton.launching import as_bytes, launch, padded, rows_contiguous, sizes, strides
 from attnframe.backends.triton.tilings import INTERPRETED
 
 KERNELS = {
@@ -48,7 +48,9 @@ def triton_attention(
     q, k, v = (rows_contiguous(x) for x in (q, k, v))
     constants = _constants(q, v, key_keep, causal, window, softcap, slopes, key_bias)
     how = tiling_to_read("forward", q, v, (k, v), modified=constants["MODIFIED"])
-    attention_forward[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
+    launch(
+        attention_forward,
+        triton.cdiv(queries, how["TILE_Q"]) * heads * batch,
         q,
         k,
         v,
@@ -62,7 +64,6 @@ def triton_attention(
         STATISTICS=statistics,
         **constants,
         **how,
-        **launch_options(),
     )
     return outputs
 
@@ -110,7 +111,9 @@ def _backward(
         **_constants(q, v, key_keep, causal, window, softcap, slopes, key_bias),
     }
     how = tiling_to_read("backward_queries", q, v, (k, v), modified=constants["MODIFIED"])
-    attention_backward_queries[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
+    launch(
+        attention_backward_queries,
+        triton.cdiv(queries, how["TILE_Q"]) * heads * batch,
         q,
         k,
         v,
@@ -130,10 +133,11 @@ def _backward(
         *modifications,
         **constants,
         **how,
-        **launch_options(),
     )
     how = tiling_to_read("backward_keys", q, v, (q, d_output), modified=constants["MODIFIED"])
-    attention_backward_keys[(triton.cdiv(keys, how["TILE_K"]) * key_heads * batch,)](
+    launch(
+        attention_backward_keys,
+        triton.cdiv(keys, how["TILE_K"]) * key_heads * batch,
         q,
         k,
         v,
@@ -151,7 +155,6 @@ def _backward(
         None if key_bias is None else d_key_bias,
         **constants,
         **how,
-        **launch_options(),
     )
     return d_q, d_k, d_v, d_key_bias
 

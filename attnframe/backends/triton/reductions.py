@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnframe.backends.reduced_pattern import KeyReductions, RowReductions, counted_rows, key_reductions_of
 from attnframe.backends.triton.key_reductions import reduce_keys
-from attnframe.backends.triton.launching import as_bytes, launch_options, padded, rows_contiguous, sizes, strides
+from attnframe.backends.triton.launching import as_bytes, launch, padded, rows_contiguous, sizes, strides
 from attnframe.backends.triton.row_reductions import reduce_rows
 from attnframe.backends.triton.tilings import INTERPRETED, tiling
 
@@ -51,7 +51,9 @@ def row_reductions(
     argmax = lse.new_empty(lse.shape, dtype=torch.int32)
     if lse.numel():
         how = tiling("reduce_rows", q, k)
-        reduce_rows[(triton.cdiv(queries, how["TILE_Q"]) * heads * batch,)](
+        launch(
+            reduce_rows,
+            triton.cdiv(queries, how["TILE_Q"]) * heads * batch,
             q,
             k,
             as_bytes(mask.key_keep, q),
@@ -69,10 +71,9 @@ def row_reductions(
             EXACT=q.dtype == torch.float32,
             **_constants(q, mask),
             **how,
-            **launch_options(),
         )
-    # The largest weight is 1 over Σ e^{s - greatest}.
-    largest = (-log_sum).exp().where(lse != -torch.inf, 0.0)
+    # The largest weight is 1 over Σ e^{s - greatest}; a GPU rounds the difference once, and may end up just above 1.
+    largest = (-log_sum).exp().clamp(max=1.0).where(lse != -torch.inf, 0.0)
     return RowReductions(lse, entropy, largest, argmax.long(), position, distance)
 
 
@@ -100,7 +101,9 @@ def key_reductions(
     tile_mass = received.new_zeros(batch, heads, *tiles) if block is not None else received
     bucket_mass = received if edges is None else received.new_empty(batch, heads, tiles[1], len(edges) + 1)
     if received.numel():
-        reduce_keys[(tiles[1] * heads * batch,)](
+        launch(
+            reduce_keys,
+            tiles[1] * heads * batch,
             q,
             k,
             as_bytes(mask.key_keep, q),
@@ -118,7 +121,6 @@ def key_reductions(
             PROFILE=edges is not None,
             **_constants(q, mask),
             **how,
-            **launch_options(),
         )
     block_mass = tile_mass
     if block is not None:

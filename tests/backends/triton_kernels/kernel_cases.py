@@ -57,6 +57,7 @@ CASES: dict[str, Case] = {
     "grouped": Case(heads=6, key_heads=2, head_dim=16, value_dim=16, causal=True),
     "one key head": Case(heads=3, key_heads=1, value_dim=24, batch=2, fast=True),
     "rows first": Case(layout="rows first", heads=2, key_heads=2, batch=2),
+    "rows first, grouped": Case(layout="rows first", heads=4, key_heads=2, batch=2),
     "rows apart": Case(layout="rows apart", heads=2, key_heads=1),
     "columns apart": Case(layout="columns apart"),
     "causal square": Case(queries=61, keys=61, causal=True),

@@ -81,8 +81,8 @@ def test_descriptors_and_pointers_give_the_same_bits(dtype: torch.dtype, monkeyp
         result = attention(*qkv, scale=0.3, causal=True, statistics=True, softcap=1.5)
         return [result.output, result.lse, *torch.autograd.grad(objective(result), qkv)]
 
-    def by_pointers(x: Tensor) -> bool:
-        asked.append(describable(x))
+    def by_pointers(x: Tensor, *, by_head: bool) -> bool:
+        asked.append(describable(x, by_head=by_head))
         return False
 
     described = run()

@@ -86,7 +86,9 @@ def test_what_begins_in_between_or_repeats_a_row_cannot() -> None:
     assert describable(x[..., 8:40])
     assert not describable(x[..., 4:40])
     assert not describable(x[:, :, :1].expand(2, 3, 7, 64))
-    assert not describable(x[:, :1].expand(2, 3, 7, 64))
+    assert describable(x, by_head=True)
+    assert describable(x[:, :1].expand(2, 3, 7, 64))
+    assert not describable(x[:, :1].expand(2, 3, 7, 64), by_head=True)
     assert describable(x[:1].expand(2, 3, 7, 64))
 
 
