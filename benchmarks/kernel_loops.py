@@ -9,8 +9,8 @@ spilled, instructions a score, and the cycles that a multiprocessor needs for on
 * A scheduler issues one instruction a cycle, and one exponential of a warp in eight.
 
 `peak` is the share of the tensor cores' full rate that the products of the tile reach: the lowest, if tensor cores and
-all else take turns, and the highest, if everything overlaps. Neither waits for memory, barriers or results: a kernel may
-well stay below. (In the backward only five of the seven products that its two kernels compute are counted as FLOPs
+all else take turns, and the highest, if everything overlaps. Neither waits for memory, barriers or results: a kernel
+may well stay below. (In the backward only five of the seven products that its two kernels compute are counted as FLOPs
 elsewhere.) `options` are what a call asks for: nothing, statistics, or every mask and statistic.
 """
 
