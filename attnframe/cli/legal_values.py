@@ -18,7 +18,7 @@ from attnframe.data.tokenizer import KINDS
 from attnframe.errors import UserError
 from attnframe.options import override_value
 from attnframe.training.metric_names import MONITORED
-from attnframe.training.optimization import OPTIMIZERS, SCHEDULES
+from attnframe.training.optimizer_names import OPTIMIZERS, SCHEDULES
 
 _FROM_0 = Numbers(0, whole=True)
 _FROM_1 = Numbers(1, whole=True)

@@ -15,9 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from attnframe.data.tokenizer import PAD
 from attnframe.errors import UserError, did_you_mean
-
-OPTIMIZERS = ("adamw",)
-SCHEDULES = ("inverse_square_root", "warmup_cosine")
+from attnframe.training.optimizer_names import OPTIMIZERS, SCHEDULES
 
 
 def token_losses(
